@@ -1,0 +1,1 @@
+"""Outcomes and the tests that read them."""

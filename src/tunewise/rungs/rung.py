@@ -1,0 +1,72 @@
+"""What a rung promises, and the workbench it is given to build on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tunewise.data import Example
+from tunewise.evidence.records import Score
+from tunewise.models.door import Answer, Door, Request
+from tunewise.progress import Progress
+from tunewise.splits import Parts
+from tunewise.task import Task
+
+
+class Candidate(Protocol):
+    """A built rung that can answer."""
+
+    rung: str
+    door: Door
+
+    def request(self, example: Example) -> Request:
+        """The exact request that answers this example. Never looks at its references or passages."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What was chosen and built, JSON-able, for the report (k, chunks, seconds, parameters, ...)."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write all that ``rungs.order.load_candidate`` needs to answer again, byte for byte the same."""
+        ...
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """All a rung may use to build its candidate. Certification items are not on it.
+
+    ask: answers requests at a door, from the store where they were paid for before; a request whose
+        answer is ``errored`` comes back as such. ``purpose`` is recorded ("selection", "gap", ...).
+    score: the task's metric on one answer to one example.
+    tune_door: opens local weights, with an adapter folder when given; None when there are none.
+    built: the candidates of the rungs below, by name, for a rung that builds on them.
+    selected: the selection score of each of those (mean of the metric), where it was measured.
+    """
+
+    task: Task
+    parts: Parts
+    door: Door
+    tune_door: Callable[[Path | None], Door] | None
+    tune_door_missing: str
+    ask: Callable[[Door, Sequence[Request], str], list[Answer]]
+    score: Callable[[Example, Answer], Score]
+    folder: Path
+    seed: int
+    progress: Progress
+    built: Mapping[str, Candidate] = field(default_factory=dict)
+    selected: Mapping[str, float] = field(default_factory=dict)
+
+
+class Rung(Protocol):
+    """One way to adapt a model."""
+
+    name: str
+
+    def cannot_help(self, bench: Workbench) -> str | None:
+        """The reason, in one sentence, why building this rung would be pointless; None when it is not."""
+        ...
+
+    def build(self, bench: Workbench) -> Candidate:
+        """Build on train and selection only. Restartable: finished work is found again in ``bench.folder``."""
+        ...
