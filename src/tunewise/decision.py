@@ -1,0 +1,305 @@
+"""Pure: what was measured -> the decision, its reasons, and what would change it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunewise.evidence.records import Evidence, Outcome, Verdict
+from tunewise.ladder import Gap
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What building a rung took, and what was chosen (``facts``). seconds: wall; usd: None without a price."""
+
+    seconds: float
+    usd: float | None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RungResult:
+    """One rung of a decision: skipped with a reason, or measured."""
+
+    rung: str
+    skipped_because: str | None = None
+    evidence: Evidence | None = None
+    gap: Gap | None = None
+    build: Build | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The lightest rung that meets the target, or none, with reasons and with what would change it."""
+
+    task: str
+    metric: str
+    target: float
+    tolerance: float
+    choice: str | None
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    what_would_change_this: tuple[str, ...]
+    rungs: tuple[RungResult, ...]
+    maybe_enough: tuple[str, ...]
+    ended_by: str
+    spent: Mapping[str, Any]
+    baselines: Mapping[str, Any]
+    openings: Mapping[str, Any]
+    data: Mapping[str, Any]
+    versions: Mapping[str, str]
+    seed: int
+    exhaustive: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 a rung meets; 3 every measured rung falls short; 4 none meets, one is not proved; 5 the budget ended it."""
+        if self.choice is not None:
+            return 0
+        if self.ended_by == "budget":
+            return 5
+        return 4 if self.verdict == "not_proved" else 3
+
+    @property
+    def sentence(self) -> str:
+        """The choice in one plain sentence that states the tolerance."""
+        return self.reasons[0]
+
+    def result(self, rung: str) -> RungResult:
+        """The result of one rung. Raises KeyError when the decision does not list it."""
+        for result in self.rungs:
+            if result.rung == rung:
+                return result
+        raise KeyError(rung)
+
+    def to_json(self) -> dict[str, Any]:
+        """``decision.json``: plain values, None where undefined. Keys are added, never renamed."""
+        return {
+            "task": self.task,
+            "choice": self.choice,
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "what_would_change_this": list(self.what_would_change_this),
+            "metric": self.metric,
+            "target": self.target,
+            "tolerance": self.tolerance,
+            "limits": {},
+            "rungs": [rung_json(result) for result in self.rungs],
+            "spent": dict(self.spent),
+            "maybe_enough": list(self.maybe_enough),
+            "baselines": dict(self.baselines),
+            "openings": dict(self.openings),
+            "data": dict(self.data),
+            "ended_by": self.ended_by,
+            "exhaustive": self.exhaustive,
+            "versions": dict(self.versions),
+            "seed": self.seed,
+        }
+
+
+def rung_json(result: RungResult) -> dict[str, Any]:
+    """One entry of ``rungs`` in ``decision.json``."""
+    if result.evidence is None:
+        return {"rung": result.rung, "skipped_because": result.skipped_because}
+    evidence, gap = result.evidence, result.gap
+    return {
+        "rung": result.rung,
+        "verdict": evidence.verdict,
+        "gap": gap.kind if gap else None,
+        "gap_counts": {**gap.counts, "checked": gap.checked} if gap else None,
+        "quality": {
+            "estimate": evidence.estimate,
+            "low": evidence.low,
+            "high": evidence.high,
+            "n": evidence.n,
+            "successes": evidence.successes,
+            "alpha": evidence.alpha,
+            "more_items": evidence.more_items,
+        },
+        "details": mean_details(evidence.outcomes),
+        "statuses": evidence.statuses(),
+        "latency_ms": {"p50": None, "p95": None, "why": "not probed: the task sets no latency limit"},
+        "usd_per_query": mean_usd(evidence.outcomes),
+        "calls": len(evidence.outcomes),
+        "tokens_in": total(o.tokens_in for o in evidence.outcomes),
+        "tokens_out": total(o.tokens_out for o in evidence.outcomes),
+        "build": {"seconds": result.build.seconds, "usd": result.build.usd, **result.build.facts}
+        if result.build
+        else None,
+        "notes": list(evidence.notes),
+    }
+
+
+def total(counts: Any) -> int | None:
+    """Sum of the counts, None when any is not known or there are none."""
+    known = list(counts)
+    return None if not known or any(count is None for count in known) else sum(known)
+
+
+def mean_usd(outcomes: Sequence[Outcome]) -> float | None:
+    """Mean price of one query in USD, None when any call has no price or there are none."""
+    prices = [o.usd for o in outcomes]
+    if not prices or any(price is None for price in prices):
+        return None
+    return sum(price for price in prices if price is not None) / len(prices)
+
+
+def mean_details(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Means of the further numeric figures of a metric (``field_recall``, ...) over the outcomes that have them."""
+    sums: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        for name, value in outcome.detail.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                sums.setdefault(name, []).append(float(value))
+    return {name: sum(values) / len(values) for name, values in sums.items()}
+
+
+def choose(
+    results: Sequence[RungResult],
+    *,
+    metric: str,
+    target: float,
+    tolerance: float,
+    budget_ended: bool,
+) -> dict[str, Any]:
+    """The fields of a Decision that follow from the results: choice, verdict, reasons, what would change it.
+
+    The choice is the lightest rung whose verdict is ``meets``. ``not_proved`` never counts as success.
+    """
+    measured = [r for r in results if r.evidence is not None]
+    meeting = [r for r in measured if r.evidence and r.evidence.verdict == "meets"]
+    undecided = [r.rung for r in measured if r.evidence and r.evidence.verdict == "not_proved"]
+    choice = meeting[0] if meeting else None
+    lighter = measured[: measured.index(choice)] if choice else measured
+    maybe = [r.rung for r in lighter if r.rung in undecided]
+    verdict: Verdict = "meets" if choice else ("not_proved" if undecided or not measured else "falls_short")
+    if choice:
+        ended_by = "meets"
+    elif budget_ended:
+        ended_by = "budget"
+    else:
+        ended_by = "every rung was tried"
+    bar = Bar(metric, target, tolerance)
+    return {
+        "choice": choice.rung if choice else None,
+        "verdict": verdict,
+        "reasons": _reasons(choice, lighter, results, bar, budget_ended),
+        "what_would_change_this": _flips(choice, lighter, bar),
+        "maybe_enough": tuple(maybe),
+        "ended_by": ended_by,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What is to be met: ``target`` of ``metric`` within ``tolerance``, all in the metric's unit."""
+
+    metric: str
+    target: float
+    tolerance: float
+
+    def __str__(self) -> str:
+        if self.tolerance == 0:
+            return f"{self.target:.2f} {self.metric}"
+        return f"{self.target:.2f} {self.metric} within {100 * self.tolerance:.1f} points"
+
+    @property
+    def proved(self) -> float:
+        """What a ``meets`` proves at least."""
+        return self.target - self.tolerance
+
+
+def figures(evidence: Evidence) -> str:
+    """Estimate, interval and count in one phrase; says so when undefined."""
+    if evidence.estimate is None:
+        return "no scores"
+    low = "?" if evidence.low is None else f"{evidence.low:.3f}"
+    high = "?" if evidence.high is None else f"{evidence.high:.3f}"
+    return f"estimate {evidence.estimate:.3f}, between {low} and {high}, {evidence.n} items"
+
+
+def _reasons(
+    choice: RungResult | None,
+    lighter: Sequence[RungResult],
+    results: Sequence[RungResult],
+    bar: Bar,
+    budget_ended: bool,
+) -> tuple[str, ...]:
+    lines = []
+    if choice and choice.evidence:
+        lines.append(
+            f"Use {choice.rung}: it meets {bar}: proved at least {bar.proved:.3f} ({figures(choice.evidence)})."
+        )
+    elif budget_ended:
+        lines.append(f"No rung was proved to meet {bar} before the budget ended the run.")
+    elif any(r.evidence and r.evidence.verdict == "not_proved" for r in lighter):
+        lines.append(f"No rung is proved to meet {bar}: the data cannot tell.")
+    elif lighter:
+        lines.append(f"No rung meets {bar}: every rung that was measured falls short.")
+    else:
+        lines.append(f"No rung could be tried against {bar}.")
+    for result in lighter:
+        if result.evidence:
+            lines.append(f"{result.rung} {_in_words(result.evidence, bar)}{_gap_in_words(result.gap)}.")
+    lines += [f"{r.rung} was skipped: {r.skipped_because}." for r in results if r.skipped_because]
+    return tuple(lines)
+
+
+def _in_words(evidence: Evidence, bar: Bar) -> str:
+    if evidence.verdict == "falls_short":
+        return f"falls short of {bar.target:.2f} ({figures(evidence)})"
+    if evidence.verdict == "meets":
+        return f"meets {bar} ({figures(evidence)})"
+    more = f"; about {evidence.more_items} more items would settle it" if evidence.more_items else ""
+    return f"is not proved either way ({figures(evidence)}{more})"
+
+
+def _gap_in_words(gap: Gap | None) -> str:
+    if gap is None or gap.kind is None:
+        return ""
+    said = ", ".join(f"{count} {kind}" for kind, count in gap.counts.items() if count)
+    return f"; its failures on {gap.checked} selection items: {said}"
+
+
+def _flips(choice: RungResult | None, lighter: Sequence[RungResult], bar: Bar) -> tuple[str, ...]:
+    """What would change the answer, each line with the figure at which it flips."""
+    lines = []
+    for result in lighter:
+        evidence = result.evidence
+        if evidence is None or evidence.low is None:
+            continue
+        if evidence.verdict == "not_proved" and evidence.more_items:
+            lines.append(
+                f"About {evidence.more_items} more certification items would probably settle {result.rung}"
+                f" (its estimate is {evidence.estimate:.3f})."
+            )
+        bound = evidence.low + bar.tolerance
+        if 0 < bound < bar.target:
+            lines.append(
+                f"A target of at most about {bound:.2f} would already be met by {result.rung} on these items."
+            )
+    if choice and choice.evidence and choice.evidence.low is not None:
+        bound = min(choice.evidence.low + bar.tolerance, 1.0)
+        lines.append(
+            f"A target above about {bound:.2f} is not proved for {choice.rung} by the items read so far."
+        )
+    if choice is None:
+        lines += _missing(lighter)
+    return tuple(lines)
+
+
+def _missing(measured: Sequence[RungResult]) -> list[str]:
+    """What the measured gaps of the best rung ask for."""
+    with_estimate = [r for r in measured if r.evidence and r.evidence.estimate is not None]
+    if not with_estimate:
+        return []
+    best = max(with_estimate, key=lambda r: (r.evidence and r.evidence.estimate) or 0.0)
+    help_for = {
+        "format": "its failures are mostly of format: a grammar or more training rows may close them",
+        "knowledge": "its failures are mostly missing knowledge: better documents or retrieval may close them",
+        "behaviour": "its failures are mostly behaviour: more training rows or a larger model may close them",
+    }
+    kind = best.gap.kind if best.gap else None
+    hint = f"; {help_for[kind]}" if kind in help_for else ""
+    assert best.evidence is not None
+    return [f"The best rung is {best.rung} ({figures(best.evidence)}){hint}."]
