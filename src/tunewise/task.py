@@ -1,0 +1,349 @@
+"""Task file -> one validated frozen object; all mistakes reported at once, each with line and key."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from tunewise.errors import TaskFileError
+from tunewise.marked_yaml import Lines, nearest, read_sections
+from tunewise.task_mistakes import explain, shown, take_out_not_yet
+
+METRIC_NAMES = ("accuracy", "exact", "token_f1", "json_fields")
+
+# Keys and metrics of the design whose rung or measure does not exist yet, by the section they stand in.
+NOT_YET: Mapping[tuple[str, ...], frozenset[str]] = {
+    (): frozenset({"limits", "style", "teacher", "judge", "guard", "economics"}),
+    ("output",): frozenset({"json_schema", "xml_schema", "markdown", "regex"}),
+    ("knowledge",): frozenset({"changes", "documents_after"}),
+    ("training",): frozenset({"mix"}),
+}
+METRICS_NOT_YET = frozenset({"rouge_l", "json_schema", "style", "judge"})
+
+
+def _mistake(text: str) -> PydanticCustomError:
+    """A mistake in our own words, shown as it is."""
+    return PydanticCustomError("mistake", "{text}", {"text": text})
+
+
+def _existing(value: object, info: ValidationInfo, *, kind: Literal["file", "documents"]) -> Path:
+    """A path of the task file, resolved against the file's folder; without a file it is taken as it is."""
+    if not isinstance(value, str | Path) or not str(value):
+        raise _mistake(f"a path was expected, got {shown(value)}")
+    folder = (info.context or {}).get("folder")
+    if folder is None:
+        return Path(value)
+    path = Path(folder, Path(value).expanduser()).absolute()
+    if kind == "file" and path.is_dir():
+        raise _mistake(f"'{value}' is a folder; name the file with the examples ({path})")
+    if not path.exists():
+        raise _mistake(f"'{value}' does not exist (looked for {path}); paths start at the task file's folder")
+    if kind == "documents" and path.is_dir() and not any(p.is_file() for p in path.rglob("*")):
+        raise _mistake(f"'{value}' is an empty folder; put the documents into it ({path})")
+    return path
+
+
+def _number(value: object) -> object:
+    """Numbers only: YAML's true and quoted text are no numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _mistake(f"a number was expected, got {shown(value)}")
+    return value
+
+
+def _text(value: object) -> object:
+    if not isinstance(value, str) or not value.strip():
+        raise _mistake(f"a text was expected, got {shown(value)}")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Positive = Annotated[Number, Field(gt=0)]
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
+Text = Annotated[str, BeforeValidator(_text)]
+DataFile = Annotated[Path, BeforeValidator(partial(_existing, kind="file"))]
+Documents = Annotated[Path, BeforeValidator(partial(_existing, kind="documents"))]
+
+
+class Section(BaseModel):
+    """A part of the task file: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PartPaths(Section):
+    """Parts that the user split: three files."""
+
+    train: DataFile
+    selection: DataFile
+    certification: DataFile
+
+
+class Split(Section):
+    """Shares of the parts (sum 1), and the row field whose equal values stay together."""
+
+    train: Annotated[Number, Field(ge=0)] = 0.50
+    selection: Annotated[Number, Field(ge=0)] = 0.15
+    certification: Positive = 0.35
+    group: Text | None = None
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> "Split":
+        total = self.train + self.selection + self.certification
+        if abs(total - 1) > 1e-6:
+            shares = f"train {self.train:g} + selection {self.selection:g}"
+            raise _mistake(
+                f"the shares must sum to 1, got {shares} + certification {self.certification:g} = {total:g} "
+                "(a share that is left out has its default: 0.50, 0.15, 0.35)"
+            )
+        return self
+
+
+def _choice(value: object) -> object:
+    """A choice as the user wrote it: numbers and true/false are taken as their text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else _text(value)
+
+
+class Output(Section):
+    """What a right answer looks like. ``choices``: the closed set it comes from."""
+
+    choices: Annotated[tuple[Annotated[str, BeforeValidator(_choice)], ...], Field(min_length=2)] | None = (
+        None
+    )
+
+
+class Knowledge(Section):
+    """Documents that hold what the model cannot know: a folder or a file."""
+
+    documents: Documents
+
+
+class DecodingSettings(Section):
+    """How answers are drawn. ``max_new_tokens`` in tokens of the model; ``temperature`` 0 is greedy."""
+
+    max_new_tokens: Count = 256
+    temperature: Annotated[Number, Field(ge=0)] = 0.0
+
+
+class PriceSpec(Section):
+    """USD per million tokens."""
+
+    input: Annotated[Number, Field(ge=0)]
+    output: Annotated[Number, Field(ge=0)]
+    cached_input: Annotated[Number, Field(ge=0)] | None = None
+
+
+class EndpointSpec(Section):
+    """An OpenAI-compatible endpoint. ``api_key_env`` names the environment variable that holds the key."""
+
+    endpoint: Annotated[Text, Field(pattern=r"^https?://\S+$")]
+    name: Text
+    usd_per_million: PriceSpec | None = None
+    api_key_env: Text | None = None
+    concurrency: Count = 8
+    timeout_s: Positive = 120.0
+
+
+class ScriptedSpec(Section):
+    """A Python object that answers: ``module:attribute``. For tests and for systems without an endpoint."""
+
+    scripted: Annotated[Text, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+
+
+def _model_name(value: object, info: ValidationInfo) -> object:
+    """``embedded``, a hub id, or a folder (resolved against the task file's folder)."""
+    text = str(_text(value))
+    folder = (info.context or {}).get("folder")
+    if folder is None or text == "embedded":
+        return text
+    path = Path(folder, Path(text).expanduser()).absolute()
+    if path.is_dir():
+        return str(path)
+    if text.startswith((".", "/", "~")) or len(Path(text).parts) > 2:
+        raise _mistake(
+            f"'{text}' is no folder (looked for {path}); use 'embedded', a folder of weights, a hub id "
+            "(OWNER/NAME) or {endpoint: URL, name: NAME}"
+        )
+    return text
+
+
+def _model_kind(value: object) -> str:
+    if isinstance(value, EndpointSpec) or (isinstance(value, Mapping) and "scripted" not in value):
+        return "endpoint"
+    return "scripted" if isinstance(value, ScriptedSpec | Mapping) else "name"
+
+
+ModelName = Annotated[str, BeforeValidator(_model_name)]
+ModelSpec = Annotated[
+    Annotated[ModelName, Tag("name")]
+    | Annotated[EndpointSpec, Tag("endpoint")]
+    | Annotated[ScriptedSpec, Tag("scripted")],
+    Discriminator(_model_kind),
+]
+
+
+def _tune_kind(value: object) -> str:
+    return "scripted" if isinstance(value, ScriptedSpec | Mapping) else "name"
+
+
+class Tune(Section):
+    """The local weights that the tuned rungs train; ``usd_per_hour`` prices the machine they run on."""
+
+    model: (
+        Annotated[
+            Annotated[ModelName, Tag("name")] | Annotated[ScriptedSpec, Tag("scripted")],
+            Discriminator(_tune_kind),
+        ]
+        | None
+    ) = None
+    usd_per_hour: Annotated[Number, Field(ge=0)] | None = None
+
+
+class Training(Section):
+    """Settings of the training rungs. ``batch_size`` in rows; ``epochs`` passes over the train part."""
+
+    learning_rate: Positive = 2e-4
+    epochs: Positive = 3.0
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.01
+    max_grad_norm: Positive = 1.0
+    lora_rank: Count = 8
+    batch_size: Count = 8
+
+
+class Budget(Section):
+    """The cap on one run: money in USD, time in hours. None: no cap."""
+
+    usd: Annotated[Number, Field(ge=0)] | None = None
+    hours: Positive | None = None
+
+
+def _examples_kind(value: object) -> str:
+    return "parts" if isinstance(value, PartPaths | Mapping) else "file"
+
+
+def _metric(value: object) -> object:
+    if value in METRIC_NAMES:
+        return value
+    known = ", ".join(METRIC_NAMES)
+    if isinstance(value, str) and value in METRICS_NOT_YET:
+        raise _mistake(f"'{value}' is not supported yet; use one of {known}")
+    raise _mistake(f"unknown metric {shown(value)}{nearest(value, METRIC_NAMES)}; use one of {known}")
+
+
+class Task(Section):
+    """What is wanted, complete and checked. Paths are absolute when the task was read from a file.
+
+    target: the quality to prove, in (0, 1). tolerance: see ``zone``. instruction: None when what is
+    wanted cannot be said in words. path: the task file.
+    """
+
+    name: Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    instruction: Text | None = None
+    examples: Annotated[
+        Annotated[DataFile, Tag("file")] | Annotated[PartPaths, Tag("parts")], Discriminator(_examples_kind)
+    ]
+    split: Split = Split()
+    metric: Annotated[str, BeforeValidator(_metric)]
+    target: Annotated[Number, Field(gt=0, lt=1)]
+    tolerance: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    output: Output | None = None
+    knowledge: Knowledge | None = None
+    decoding: DecodingSettings = DecodingSettings()
+    model: ModelSpec = "embedded"
+    tune: Tune | None = None
+    training: Training = Training()
+    budget: Budget | None = None
+    on_not_proved: Literal["climb", "stop"] = "climb"
+    path: Path = Field(default=Path("task.yaml"), exclude=True)
+
+    @property
+    def zone(self) -> float:
+        """The tolerance in force: the given one, else 0.02 * sqrt(t (1 - t) / 0.09), 2 points at 0.90."""
+        if self.tolerance is not None:
+            return self.tolerance
+        return 0.02 * math.sqrt(self.target * (1 - self.target) / 0.09)
+
+    def settings(self) -> dict[str, Any]:
+        """All settings as JSON values; each data file and document stands for its content by SHA-256."""
+        plain: dict[str, Any] = self.model_dump(mode="json")
+        if isinstance(self.examples, PartPaths):
+            files = {part: getattr(self.examples, part) for part in PartPaths.model_fields}
+            plain["examples"] = {part: _content(path) for part, path in files.items()}
+        else:
+            plain["examples"] = _content(self.examples)
+        if self.knowledge is not None:
+            plain["knowledge"]["documents"] = _content(self.knowledge.documents)
+        return plain
+
+    def fingerprint(self) -> str:
+        """64 hex digits of SHA-256 over all settings and the content of the data files."""
+        text = json.dumps(self.settings(), ensure_ascii=True, separators=(",", ":"), sort_keys=True)
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _content(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's files with their names in it."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    whole = hashlib.sha256()
+    for part in sorted(p for p in path.rglob("*") if p.is_file()):
+        whole.update(f"{part.relative_to(path).as_posix()}\0{_content(part)}\n".encode())
+    return whole.hexdigest()
+
+
+def load_task(path: str | Path) -> Task:
+    """Read a task file. Raises TaskFileError with every mistake in it, one line each."""
+    file = Path(path).absolute()
+    document, lines, problems = read_sections(file)
+    problems += take_out_not_yet(document, lines, NOT_YET)
+    problems += _across_sections(document, lines)
+    if "path" in document:
+        problems.append(
+            (lines.at(("path",)), "path: unknown key; the task file needs none for its own place")
+        )
+    try:
+        task = Task.model_validate(document | {"path": file}, context={"folder": file.parent})
+    except ValidationError as error:
+        problems += [explain(detail, lines, Task) for detail in error.errors(include_url=False)]
+    if problems:
+        raise TaskFileError(path, [f"line {line}: {text}" for line, text in sorted(set(problems))])
+    return task
+
+
+def _across_sections(document: Mapping[str, Any], lines: Lines) -> list[tuple[int, str]]:
+    """Mistakes that no key makes alone."""
+    problems: list[tuple[int, str]] = []
+    examples, split = document.get("examples"), document.get("split")
+    if isinstance(examples, dict):
+        if isinstance(split, dict) and (shares := sorted(set(split) & set(PartPaths.model_fields))):
+            text = f"split.{shares[0]}: 'examples' already names the three parts; take the shares out"
+            problems.append((lines.at(("split", shares[0])), text + " or give 'examples' one file"))
+        first_part: dict[str, str] = {}
+        for part, path in examples.items():
+            first = first_part.setdefault(str(path), part)
+            if first != part:
+                text = f"examples.{part}: '{path}' is also examples.{first}; the parts must be disjoint"
+                problems.append((lines.at(("examples", part)), text))
+    target, tolerance = document.get("target"), document.get("tolerance")
+    if isinstance(target, float) and isinstance(tolerance, float) and 0 < target < 1 and tolerance >= target:
+        text = f"tolerance: {tolerance:g} must be smaller than the target {target:g}"
+        problems.append((lines.at(("tolerance",)), text))
+    return problems
