@@ -10,7 +10,7 @@ from tunewise.ladder import Gap
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """What building a rung took, and what was chosen (``facts``). seconds: wall; usd: None without a price."""
+    """What building a rung took (seconds of wall time; usd None without a price) and what was chosen."""
 
     seconds: float
     usd: float | None
@@ -19,13 +19,17 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class RungResult:
-    """One rung of a decision: skipped with a reason, or measured."""
+    """One rung of a decision: skipped with a reason, or measured.
+
+    all_outcomes: with ``--exhaustive`` every certification item, beyond where the test stopped.
+    """
 
     rung: str
     skipped_because: str | None = None
     evidence: Evidence | None = None
     gap: Gap | None = None
     build: Build | None = None
+    all_outcomes: tuple[Outcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Decision:
 
     @property
     def exit_code(self) -> int:
-        """0 a rung meets; 3 every measured rung falls short; 4 none meets, one is not proved; 5 the budget ended it."""
+        """0 a rung meets, 3 all fall short, 4 one is not proved and none meets, 5 the budget ended it."""
         if self.choice is not None:
             return 0
         if self.ended_by == "budget":
@@ -116,6 +120,7 @@ def rung_json(result: RungResult) -> dict[str, Any]:
             "alpha": evidence.alpha,
             "more_items": evidence.more_items,
         },
+        "all_items": all_items(result.all_outcomes),
         "details": mean_details(evidence.outcomes),
         "statuses": evidence.statuses(),
         "latency_ms": {"p50": None, "p95": None, "why": "not probed: the task sets no latency limit"},
@@ -128,6 +133,12 @@ def rung_json(result: RungResult) -> dict[str, Any]:
         else None,
         "notes": list(evidence.notes),
     }
+
+
+def all_items(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
+    """Mean over every certification item (``--exhaustive``), None when only the test's items were asked."""
+    values = [o.value for o in outcomes if o.value is not None]
+    return {"estimate": sum(values) / len(values), "n": len(values)} if values else None
 
 
 def total(counts: Any) -> int | None:
@@ -145,7 +156,7 @@ def mean_usd(outcomes: Sequence[Outcome]) -> float | None:
 
 
 def mean_details(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """Means of the further numeric figures of a metric (``field_recall``, ...) over the outcomes that have them."""
+    """Means of a metric's further figures (``field_recall``, ...) over the outcomes that have them."""
     sums: dict[str, list[float]] = {}
     for outcome in outcomes:
         for name, value in outcome.detail.items():
@@ -228,7 +239,8 @@ def _reasons(
     lines = []
     if choice and choice.evidence:
         lines.append(
-            f"Use {choice.rung}: it meets {bar}: proved at least {bar.proved:.3f} ({figures(choice.evidence)})."
+            f"Use {choice.rung}: it meets {bar}: proved at least {bar.proved:.3f}"
+            f" ({figures(choice.evidence)})."
         )
     elif budget_ended:
         lines.append(f"No rung was proved to meet {bar} before the budget ended the run.")
@@ -296,7 +308,7 @@ def _missing(measured: Sequence[RungResult]) -> list[str]:
     best = max(with_estimate, key=lambda r: (r.evidence and r.evidence.estimate) or 0.0)
     help_for = {
         "format": "its failures are mostly of format: a grammar or more training rows may close them",
-        "knowledge": "its failures are mostly missing knowledge: better documents or retrieval may close them",
+        "knowledge": "its failures are mostly missing knowledge: documents or better retrieval may help",
         "behaviour": "its failures are mostly behaviour: more training rows or a larger model may close them",
     }
     kind = best.gap.kind if best.gap else None

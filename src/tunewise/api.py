@@ -1,0 +1,375 @@
+"""What users call: ``decide``, ``check``, ``answer``. The command line only calls these."""
+
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tunewise import __version__
+from tunewise.data import Example, Message, read_examples
+from tunewise.decision import Decision, choose
+from tunewise.errors import BudgetEnded, DataError, RunError, SettingError
+from tunewise.evidence.baselines import baselines
+from tunewise.evidence.runner import Runner
+from tunewise.models.door import Answer, Decoding, Door
+from tunewise.models.open import open_door
+from tunewise.openings import opening_number
+from tunewise.plan import Plan, make_plan
+from tunewise.progress import Progress, Silent
+from tunewise.rungs.order import RUNGS, load_candidate
+from tunewise.rungs.rung import Workbench
+from tunewise.run import Run, alpha_of, metric_context, score_answer, static_reasons
+from tunewise.spending import Spending
+from tunewise.splits import Parts, certification_order, parts_from_files, split_examples
+from tunewise.store import Store
+from tunewise.task import EndpointSpec, PartPaths, Task, load_task
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A task with its data read and split and its doors ready; nothing has been asked yet."""
+
+    task: Task
+    parts: Parts
+    order: tuple[Example, ...]
+    format: str
+    warnings: tuple[str, ...]
+    door: Door
+    tune_door: Callable[[Path | None], Door] | None
+    tune_door_missing: str
+
+    def bench(self, folder: Path, seed: int, progress: Progress) -> Workbench:
+        """A workbench without hands: enough for a rung to say whether it can help."""
+        return Workbench(
+            task=self.task,
+            parts=self.parts,
+            door=self.door,
+            tune_door=self.tune_door,
+            tune_door_missing=self.tune_door_missing,
+            ask=_no_calls,
+            score=lambda example, answer: score_answer(self.task, self.parts, example, answer),
+            folder=folder,
+            seed=seed,
+            progress=progress,
+        )
+
+
+def _no_calls(door: Door, requests: Sequence[Any], purpose: str) -> list[Answer]:
+    raise AssertionError("a rung must not ask a model before it is built")
+
+
+def open_task(path_or_task: str | Path | Task, seed: int = 0) -> Opened:
+    """Read, validate and split a task. Asks no model and sends nothing.
+
+    Raises TaskFileError, DataError or SettingError for all that the user can mend.
+    """
+    task = path_or_task if isinstance(path_or_task, Task) else load_task(Path(path_or_task))
+    parts, form, warnings = read_parts(task)
+    tune_door, missing = tunable(task)
+    return Opened(
+        task=task,
+        parts=parts,
+        order=certification_order(parts, seed),
+        format=form,
+        warnings=warnings,
+        door=open_door(task.model),
+        tune_door=tune_door,
+        tune_door_missing=missing,
+    )
+
+
+def read_parts(task: Task) -> tuple[Parts, str, tuple[str, ...]]:
+    """The three parts of a task's examples, the format that was recognised, and warnings."""
+    group = task.split.group
+    if isinstance(task.examples, PartPaths):
+        rows = [
+            read_examples(path, group)
+            for path in (task.examples.train, task.examples.selection, task.examples.certification)
+        ]
+        parts = parts_from_files(*(r.examples for r in rows))
+        form = ", ".join(dict.fromkeys(r.format for r in rows))
+        return parts, form, tuple(w for r in rows for w in r.warnings)
+    read = read_examples(task.examples, group)
+    return split_examples(read.examples, task.split), read.format, read.warnings
+
+
+def tunable(task: Task) -> tuple[Callable[[Path | None], Door] | None, str]:
+    """How to open the weights that tuned rungs train, or None and the reason why there are none."""
+    spec = task.tune.model if task.tune is not None and task.tune.model is not None else task.model
+    if not isinstance(spec, str):
+        return None, "there are no local weights to tune: name some under tune.model (e.g. embedded)"
+    usd_per_hour = task.tune.usd_per_hour if task.tune is not None else None
+    return (lambda adapter: open_door(spec, adapter=adapter, usd_per_hour=usd_per_hour)), ""
+
+
+def check(path_or_task: str | Path | Task, *, seed: int = 0, rungs: Sequence[str] | None = None) -> Plan:
+    """What ``decide`` would do and what the data can prove, before any call is made."""
+    opened = open_task(path_or_task, seed)
+    reasons = static_reasons(RUNGS, opened.bench(Path(), seed, Silent()), _known(rungs))
+    return make_plan(opened, RUNGS, reasons)
+
+
+def decide(
+    path_or_task: str | Path | Task,
+    *,
+    out: str | Path | None = None,
+    seed: int = 0,
+    rungs: Sequence[str] | None = None,
+    exhaustive: bool = False,
+    max_usd: float | None = None,
+    yes: bool = False,
+    confirm: Callable[[Plan], bool] | None = None,
+    progress: Progress | None = None,
+) -> Decision:
+    """Climb the ladder and hand over the lightest rung that provably meets the target.
+
+    out: the run folder (``runs/NAME`` by default); the same call on the same folder resumes.
+    rungs: only these; exhaustive: measure every rung on every certification item.
+    max_usd: cap on money over the whole run, beside ``budget.usd``. Priced calls need ``yes``,
+    ``max_usd`` or a ``confirm`` that says True to the plan. Raises UserError for what the user can
+    mend and WorldError when something outside failed; both leave all that was measured in ``out``.
+    A budget that ends the run is no error: the Decision says ``ended_by`` ``budget``.
+    """
+    progress = progress or Silent()
+    opened = open_task(path_or_task, seed)
+    task = opened.task
+    folder = Path(out) if out is not None else Path("runs") / task.name
+    cold = opened.bench(folder / "rungs", seed, progress)
+    reasons = static_reasons(RUNGS, cold, _known(rungs))
+    if len(reasons) == len(RUNGS):
+        said = "\n".join(f"  - {name}: {why}" for name, why in reasons.items())
+        raise SettingError(f"no rung can be tried:\n{said}")
+    plan = make_plan(opened, RUNGS, reasons)
+    _agree(plan, opened, max_usd, yes, confirm)
+    for warning in (*opened.warnings, *opened.parts.notes):
+        progress.tell("note", text=warning)
+    progress.tell("plan", text=plan.headline)
+    settings = _settings(opened, seed, rungs)
+    with Store.open(folder / "run.sqlite", settings) as store:
+        run = _run_on(store, opened, reasons, folder, seed, exhaustive, max_usd, progress)
+        ended = False
+        try:
+            run.climb(RUNGS, reasons)
+        except BudgetEnded as end:
+            ended = True
+            progress.tell("note", text=str(end))
+        return _hand_over(run, opened, ended)
+
+
+def _agree(
+    plan: Plan,
+    opened: Opened,
+    max_usd: float | None,
+    yes: bool,
+    confirm: Callable[[Plan], bool] | None,
+) -> None:
+    """Priced calls need a yes; a money cap needs a price."""
+    cap = max_usd if max_usd is not None else opened.task.budget.usd
+    if cap is not None and opened.door.price is None and isinstance(opened.task.model, EndpointSpec):
+        raise SettingError(
+            f"a cap of {cap} USD cannot be kept: model {opened.door.name} has no price;"
+            " give model.usd_per_million or drop the cap"
+        )
+    if not plan.priced or yes or max_usd is not None:
+        return
+    if confirm is None or not confirm(plan):
+        raise SettingError(
+            f"the calls to {opened.door.host} cost money ({plan.money});"
+            " agree with --yes, or set a cap with --max-usd"
+        )
+
+
+def _settings(opened: Opened, seed: int, rungs: Sequence[str] | None) -> dict[str, Any]:
+    """What must be the same for a run to be resumed."""
+    task = opened.task
+    return {
+        "task": task.name,
+        "task fingerprint": task.fingerprint(),
+        "metric": task.metric,
+        "target": task.target,
+        "tolerance": task.zone,
+        "instruction": task.instruction,
+        "model": opened.door.fingerprint,
+        "seed": seed,
+        "rungs": sorted(rungs) if rungs is not None else None,
+    }
+
+
+def _run_on(
+    store: Store,
+    opened: Opened,
+    reasons: dict[str, str],
+    folder: Path,
+    seed: int,
+    exhaustive: bool,
+    max_usd: float | None,
+    progress: Progress,
+) -> Run:
+    task = opened.task
+    caps = [cap for cap in (max_usd, task.budget.usd) if cap is not None]
+    hours = task.budget.hours
+    spending = Spending(
+        max_usd=min(caps) if caps else None,
+        max_seconds=hours * 3600 if hours is not None else None,
+        already=store.spent(),
+    )
+    opening = opening_number([example.key for example in opened.order], store.run_id)
+    store.freeze("openings", {"number": opening.number, "fresh": opening.fresh, "most": opening.most})
+    return Run(
+        task=task,
+        parts=opened.parts,
+        order=opened.order,
+        door=opened.door,
+        tune_door=opened.tune_door,
+        tune_door_missing=opened.tune_door_missing,
+        store=store,
+        runner=Runner(store, spending, progress),
+        folder=folder,
+        seed=seed,
+        progress=progress,
+        alpha=alpha_of(store, RUNGS, reasons, opening.number),
+        exhaustive=exhaustive,
+    )
+
+
+def _hand_over(run: Run, opened: Opened, budget_ended: bool) -> Decision:
+    """Make the decision from what was measured; write decision.json and report.html beside the store."""
+    from tunewise.report.page import write_report
+
+    task, store = run.task, run.store
+    spent = store.spent()
+    openings: Any = store.freeze("openings", {})
+    decision = Decision(
+        task=task.name,
+        metric=task.metric,
+        target=task.target,
+        tolerance=task.zone,
+        rungs=tuple(run.results),
+        spent={
+            "calls": spent.calls,
+            "tokens_in": spent.tokens_in,
+            "tokens_out": spent.tokens_out,
+            "usd": spent.usd,
+            "seconds": spent.seconds,
+        },
+        baselines=baselines(
+            opened.parts.train,
+            run.order,
+            lambda example, text: score_answer(task, opened.parts, example, Answer(text)),
+        ),
+        openings={**openings, "alpha_per_rung": run.alpha},
+        data={
+            "train": len(opened.parts.train),
+            "selection": len(opened.parts.selection),
+            "certification": len(run.order),
+            "format": opened.format,
+            "model": opened.door.name,
+            "host": opened.door.host,
+        },
+        versions=versions(),
+        seed=run.seed,
+        exhaustive=run.exhaustive,
+        **choose(
+            run.results,
+            metric=task.metric,
+            target=task.target,
+            tolerance=task.zone,
+            budget_ended=budget_ended,
+        ),
+    )
+    write_json(run.folder / "decision.json", decision.to_json())
+    write_report(run.folder / "report.html", decision, run.outcomes, run.order)
+    return decision
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader never sees half a file."""
+    half = path.with_name(path.name + ".part")
+    half.write_text(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(half, path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what shaped the result; libraries that are not installed are left out."""
+    found = {"tunewise": __version__, "python": platform.python_version()}
+    for library in ("torch", "transformers", "peft", "trl", "bm25s", "scipy"):
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def answer(
+    run: str | Path, inputs: Sequence[str | Sequence[Message]], *, rung: str | None = None
+) -> Iterator[Answer]:
+    """Answer new inputs with the winner of a run: its exact prompt, index, adapter and decoding.
+
+    run: the run folder. rung: another rung that the run has built. Yields one Answer per input, in order.
+    Raises RunError when the folder holds no decision, or no rung that meets and none is named.
+    """
+    folder = Path(run)
+    path = folder / "decision.json"
+    if not path.is_file():
+        raise RunError(f"{folder} holds no decision.json: run `tunewise decide TASK --out {folder}` first")
+    decision = json.loads(path.read_text(encoding="utf-8"))
+    name = rung or decision["choice"]
+    if name is None:
+        raise RunError(
+            f"{path}: no rung meets the target, so there is no winner to answer with; name one with --rung"
+        )
+    built = folder / "rungs" / name
+    if not built.is_dir():
+        raise RunError(f"{folder} has not built {name!r}; it has {', '.join(_built(folder)) or 'no rung'}")
+    candidate = load_candidate(built)
+    examples = [_as_example(given, place) for place, given in enumerate(inputs, 1)]
+    step = max(1, candidate.door.batch_size * candidate.door.concurrency)
+    for start in range(0, len(examples), step):
+        batch = examples[start : start + step]
+        yield from candidate.door.answer([candidate.request(example) for example in batch])
+
+
+def _built(folder: Path) -> list[str]:
+    rungs = folder / "rungs"
+    return sorted(p.name for p in rungs.iterdir() if p.is_dir()) if rungs.is_dir() else []
+
+
+def _as_example(given: str | Sequence[Message], place: int) -> Example:
+    turns = (Message("user", given),) if isinstance(given, str) else tuple(given)
+    if not turns or turns[-1].role != "user":
+        raise DataError(f"input {place}: expected a text, or a chat that ends with the user's turn")
+    return Example(key=f"new-{place}", turns=turns, references=("",), source="input", line=place)
+
+
+def _known(rungs: Sequence[str] | None) -> Sequence[str] | None:
+    """Rung names as asked for. Raises SettingError naming those that do not exist."""
+    if rungs is None:
+        return None
+    names = [rung.name for rung in RUNGS]
+    unknown = [name for name in rungs if name not in names]
+    if unknown:
+        raise SettingError(f"unknown rung {', '.join(unknown)}; known: {', '.join(names)}")
+    return rungs
+
+
+def decoding_of(task: Task, seed: int) -> Decoding:
+    """The task's decoding settings as they pass through a door."""
+    return Decoding(task.decoding.max_new_tokens, task.decoding.temperature, seed)
+
+
+__all__ = [
+    "Opened",
+    "answer",
+    "check",
+    "decide",
+    "decoding_of",
+    "metric_context",
+    "open_task",
+    "read_parts",
+    "versions",
+    "write_json",
+]

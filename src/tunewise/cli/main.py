@@ -1,0 +1,222 @@
+"""The verbs of the command line. Each parses, calls the same function that Python users call, and prints."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tunewise.errors import BudgetEnded, SettingError, TunewiseError, UserError, WorldError
+
+if TYPE_CHECKING:
+    from tunewise.plan import Plan
+
+app = typer.Typer(
+    name="tunewise",
+    help="Find, by measurement, the lightest way to adapt a language model that meets the bar.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Seed = Annotated[int, typer.Option(help="Order of certification, draws of examples, training.")]
+TaskFile = Annotated[Path, typer.Argument(metavar="TASK", help="The task file (YAML).")]
+
+
+def main() -> None:
+    """Entry point: user mistakes exit with 2 and no traceback, failures of the world with 1."""
+    try:
+        app()
+    except TunewiseError as error:
+        print(f"tunewise: {error}", file=sys.stderr)
+        if isinstance(error, (WorldError, BudgetEnded)):
+            print("What was measured is kept; the same command goes on from there.", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("\ntunewise: stopped; the same command goes on from here.", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from tunewise import __version__
+
+        print(f"tunewise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def init(
+    data: Annotated[Path, typer.Argument(help="A file of examples (JSONL, JSON, CSV, Parquet).")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write; default: task.yaml beside the data.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Overwrite the file if it exists.")] = False,
+) -> None:
+    """Write a commented task file from a data file."""
+    from tunewise.scaffold import init_task
+
+    target = out or data.parent / "task.yaml"
+    if target.exists() and not force:
+        raise SettingError(f"{target} exists already; give another --out, or --force to overwrite it")
+    text = init_task(data, target)
+    target.write_text(text, encoding="utf-8")
+    print(f"Wrote {target}. Read it, set the target, then: tunewise check {target}")
+
+
+@app.command()
+def check(
+    task: TaskFile,
+    seed: Seed = 0,
+    rungs: Annotated[str | None, typer.Option(help="Only these rungs, comma-separated.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Report splits, overlaps, lengths, what the data can prove, and the plan. Asks no model."""
+    from tunewise.api import check as check_task
+    from tunewise.cli.tables import print_plan
+
+    plan = check_task(task, seed=seed, rungs=_names(rungs))
+    if as_json:
+        _print_json(plan.to_json())
+    else:
+        print_plan(plan)
+
+
+@app.command()
+def decide(
+    task: TaskFile,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default runs/NAME. The same folder resumes.")
+    ] = None,
+    seed: Seed = 0,
+    rungs: Annotated[str | None, typer.Option(help="Only these rungs, comma-separated.")] = None,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="Measure every rung on all items.")
+    ] = False,
+    max_usd: Annotated[float | None, typer.Option(help="Never spend more than this.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Agree to calls that cost money.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Climb the ladder and hand over the lightest rung that provably meets the target."""
+    if dry_run:
+        check(task, seed=seed, rungs=rungs, as_json=as_json)
+        return
+    from tunewise.api import decide as decide_task
+    from tunewise.cli.tables import print_decision
+    from tunewise.cli.terminal import progress_for
+
+    with progress_for(sys.stderr) as progress:
+        decision = decide_task(
+            task,
+            out=out,
+            seed=seed,
+            rungs=_names(rungs),
+            exhaustive=exhaustive,
+            max_usd=max_usd,
+            yes=yes,
+            confirm=_ask_at_terminal,
+            progress=progress,
+        )
+    if as_json:
+        _print_json(decision.to_json())
+    else:
+        print_decision(decision.to_json(), out or Path("runs") / decision.task)
+    raise typer.Exit(decision.exit_code)
+
+
+@app.command()
+def answer(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    inputs: Annotated[
+        str, typer.Argument(metavar="[FILE | -]", help="JSONL or plain lines; - reads them.")
+    ] = "-",
+    rung: Annotated[str | None, typer.Option(help="Another rung that the run has built.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the winner of a run on new inputs."""
+    from tunewise.api import answer as answer_inputs
+    from tunewise.inputs import read_inputs
+
+    given = read_inputs(inputs, sys.stdin)
+    answers = []
+    for place, (text, found) in enumerate(
+        zip(
+            (shown for shown, _ in given),
+            answer_inputs(run, [asked for _, asked in given], rung=rung),
+            strict=True,
+        )
+    ):
+        row = {"input": text, "output": found.text, "status": found.status, "finish": found.finish}
+        if found.error:
+            row["error"] = found.error
+        answers.append(row)
+        if not as_json:
+            print(json.dumps(row, ensure_ascii=False), flush=True)
+        elif place % 50 == 49:
+            print(f"{place + 1} of {len(given)} answered", file=sys.stderr)
+    if as_json:
+        _print_json(answers)
+    if any(row["status"] == "errored" for row in answers):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print the decision of a run and where its page lies."""
+    from tunewise.cli.tables import print_decision
+    from tunewise.inputs import read_decision
+
+    decision = read_decision(run)
+    if as_json:
+        _print_json(decision)
+    else:
+        print_decision(decision, run)
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """List the models that can be used and where they lie."""
+    from tunewise.cli.tables import print_models
+    from tunewise.models.embedded import list_models
+
+    found = list_models()
+    if as_json:
+        _print_json(found)
+    else:
+        print_models(found)
+
+
+def _names(rungs: str | None) -> list[str] | None:
+    return None if rungs is None else [name.strip() for name in rungs.split(",") if name.strip()]
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def _ask_at_terminal(plan: "Plan") -> bool:
+    """A yes from a person; without a terminal the answer is no."""
+    if not sys.stdin.isatty():
+        return False
+    from tunewise.cli.tables import print_plan
+
+    print_plan(plan)
+    return typer.confirm("Go on?", default=False, err=True)
+
+
+__all__ = ["UserError", "app", "main"]

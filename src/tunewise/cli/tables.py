@@ -1,0 +1,100 @@
+"""Tables for people: the plan, the decision, the models."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from tunewise.plan import Plan
+
+
+def print_decision(decision: dict[str, Any], folder: Path) -> None:
+    """The ladder, the choice in one plain sentence, and where the rest lies."""
+    console = Console()
+    table = Table(box=None, pad_edge=False)
+    for heading in ("rung", "verdict", decision["metric"], "between", "items", "gap", "built in"):
+        table.add_column(heading, no_wrap=heading != "verdict", overflow="fold")
+    for rung in decision["rungs"]:
+        if "skipped_because" in rung:
+            table.add_row(rung["rung"], f"[dim]skipped: {escape(rung['skipped_because'])}[/dim]")
+            continue
+        quality = rung["quality"]
+        table.add_row(
+            f"[bold]{rung['rung']}[/bold]" if rung["rung"] == decision["choice"] else rung["rung"],
+            rung["verdict"].replace("_", " "),
+            number(quality["estimate"]),
+            f"{number(quality['low'])} to {number(quality['high'])}",
+            _items(rung),
+            rung["gap"] or "",
+            f"{rung['build']['seconds']:.0f} s" if rung["build"] else "",
+        )
+    console.print(table)
+    console.print()
+    console.print(escape(decision["reasons"][0]), style="bold", soft_wrap=True)
+    if decision["maybe_enough"]:
+        console.print(f"Maybe enough already, but not proved: {', '.join(decision['maybe_enough'])}.")
+    for line in decision["what_would_change_this"]:
+        console.print(f"- {escape(line)}", soft_wrap=True)
+    spent = decision["spent"]
+    usd = "" if spent["usd"] is None else f", {spent['usd']:.4f} USD"
+    console.print(
+        f"\nSpent {spent['calls']} calls, {spent['seconds']:.0f} s{usd}."
+        f" These certification items were opened {decision['openings']['number']} time(s).",
+        style="dim",
+    )
+    console.print(f"Report: {folder / 'report.html'}", soft_wrap=True)
+    if decision["choice"]:
+        console.print(f"Answer new inputs: tunewise answer {folder} FILE", soft_wrap=True)
+
+
+def _items(rung: dict[str, Any]) -> str:
+    everything = rung.get("all_items")
+    if not everything:
+        return str(rung["quality"]["n"])
+    return f"{rung['quality']['n']} (all {everything['n']}: {everything['estimate']:.3f})"
+
+
+def number(value: float | None) -> str:
+    """Three places, or a question mark where undefined."""
+    return "?" if value is None else f"{value:.3f}"
+
+
+def print_plan(plan: "Plan") -> None:
+    """Splits, what can be proved, and what each rung would take."""
+    console = Console()
+    for line in plan.lines:
+        console.print(escape(line), soft_wrap=True)
+    table = Table(box=None, pad_edge=False, title="Plan", title_justify="left")
+    for heading in ("rung", "calls", "tokens in", "tokens out", "time", "USD"):
+        table.add_column(heading)
+    for rung in plan.rungs:
+        if rung.skipped_because:
+            table.add_row(rung.rung, f"[dim]skipped: {escape(rung.skipped_because)}[/dim]")
+            continue
+        table.add_row(
+            rung.rung,
+            f"{rung.calls_low}-{rung.calls_high}",
+            _range(rung.tokens_in_low, rung.tokens_in_high),
+            _range(rung.tokens_out_low, rung.tokens_out_high),
+            rung.time,
+            rung.money,
+        )
+    console.print(table)
+    for warning in plan.warnings:
+        console.print(f"Warning: {escape(warning)}", soft_wrap=True, style="yellow")
+
+
+def _range(low: int | None, high: int | None) -> str:
+    return "not known" if low is None or high is None else f"{low:,}-{high:,}"
+
+
+def print_models(found: list[dict[str, Any]]) -> None:
+    """One line per model and where it lies."""
+    console = Console()
+    for model in found:
+        head = f"[bold]{escape(str(model['name']))}[/bold]"
+        rest = ", ".join(f"{key} {value}" for key, value in model.items() if key != "name")
+        console.print(f"{head}: {escape(rest)}", soft_wrap=True)

@@ -1,0 +1,238 @@
+"""One run of ``decide``: opens what is needed, gives the ladder its hands, and keeps what it finds."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tunewise.data import Example
+from tunewise.decision import Build, RungResult
+from tunewise.evidence.judgement import allowance, judge, make_test
+from tunewise.evidence.metrics import METRICS, MetricContext
+from tunewise.evidence.records import Evidence, Outcome, Score
+from tunewise.evidence.runner import Runner
+from tunewise.ladder import Gap, Step, climb
+from tunewise.models.door import Answer, Door, Request
+from tunewise.progress import Progress
+from tunewise.rungs.gaps import measure_gap
+from tunewise.rungs.order import LEARNS_FROM_ROWS
+from tunewise.rungs.rung import Candidate, Rung, Workbench
+from tunewise.splits import Parts
+from tunewise.store import Store
+from tunewise.task import Task
+
+
+@dataclass
+class Run:
+    """The hands of the ladder for one task: builds candidates, gathers evidence, measures gaps.
+
+    order: certification items in the one fixed random order that all rungs share.
+    alpha: false-*meets* budget of each rung. ``results`` grows by one entry per rung.
+    """
+
+    task: Task
+    parts: Parts
+    order: tuple[Example, ...]
+    door: Door
+    tune_door: Callable[[Path | None], Door] | None
+    tune_door_missing: str
+    store: Store
+    runner: Runner
+    folder: Path
+    seed: int
+    progress: Progress
+    alpha: float
+    exhaustive: bool = False
+    results: list[RungResult] = field(default_factory=list)
+    candidates: dict[str, Candidate] = field(default_factory=dict)
+    outcomes: dict[str, tuple[Outcome, ...]] = field(default_factory=dict)
+
+    def climb(self, rungs: Sequence[Rung], left_out: Mapping[str, str]) -> None:
+        """Climb; what was found before an error stands in ``results``.
+
+        left_out: rungs that are skipped before any call, with the reason.
+        """
+        steps: list[Step[Candidate]] = []
+        for step in climb(
+            rungs,
+            cannot_help=lambda rung, done: left_out.get(rung.name) or rung.cannot_help(self.bench(done)),
+            build=lambda rung, done: self.build(rung, self.bench(done)),
+            gather=self.gather,
+            diagnose=self.diagnose,
+            on_not_proved=self.task.on_not_proved,
+            exhaustive=self.exhaustive,
+        ):
+            steps.append(step)
+            self.keep(step)
+
+    def bench(self, done: Sequence[Step[Candidate]]) -> Workbench:
+        """What the next rung may use: train and selection, and what the rungs below found."""
+        built = {step.rung: step.candidate for step in done if step.candidate is not None}
+        facts = {name: candidate.facts() for name, candidate in built.items()}
+        return Workbench(
+            task=self.task,
+            parts=self.parts,
+            door=self.door,
+            tune_door=self.tune_door,
+            tune_door_missing=self.tune_door_missing,
+            ask=lambda door, requests, purpose: self.runner.ask(door, requests, purpose=purpose, rung=""),
+            score=self.score,
+            folder=self.folder / "rungs",
+            seed=self.seed,
+            progress=self.progress,
+            built=built,
+            selected={
+                name: fact["selection_score"]
+                for name, fact in facts.items()
+                if isinstance(fact.get("selection_score"), float)
+            },
+        )
+
+    def build(self, rung: Rung, bench: Workbench) -> Candidate:
+        """Build one rung, or find it as an earlier, interrupted run left it."""
+        self.progress.tell("rung", rung=rung.name, state="building")
+        started = time.monotonic()
+        own = replace(
+            bench,
+            parts=without_overlap(bench.parts, rung.name),
+            ask=lambda door, requests, purpose: self.ask_for(rung.name, door, requests, purpose),
+        )
+        candidate = rung.build(own)
+        candidate.save(own.folder / rung.name)
+        self.store.freeze(f"build seconds of {rung.name}", time.monotonic() - started)
+        self.candidates[rung.name] = candidate
+        return candidate
+
+    def ask_for(self, rung: str, door: Door, requests: Sequence[Request], purpose: str) -> list[Answer]:
+        """Answers, from the store where they were paid for before."""
+        return self.runner.ask(door, requests, purpose=purpose, rung=rung)
+
+    def score(self, example: Example, answer: Answer) -> Score:
+        """The task's metric on one answer; what the door refused or could not give is no score."""
+        return score_answer(self.task, self.parts, example, answer)
+
+    def gather(self, rung: Rung, candidate: Candidate) -> Evidence:
+        """Ask the certification items until the sequential test stops, and read the test."""
+        kind = METRICS[self.task.metric].kind
+        test = make_test(
+            kind,
+            target=self.task.target,
+            tolerance=self.task.zone,
+            alpha_meets=self.alpha,
+            items=len(self.order),
+        )
+        self.progress.tell("rung", rung=rung.name, state="measuring", cap=test.cap)
+        gathered = self.runner.gather(
+            candidate,
+            self.order,
+            test,
+            self.score,
+            rung=rung.name,
+            exhaustive=self.exhaustive,
+            on_look=lambda read: self.show(rung.name, read, test.cap),
+        )
+        evidence = judge(test, gathered.outcomes[: gathered.stopped_at], self.alpha)
+        self.outcomes[rung.name] = gathered.outcomes
+        self.progress.tell(
+            "measuring",
+            rung=rung.name,
+            n=evidence.n,
+            cap=test.cap,
+            estimate=evidence.estimate,
+            low=evidence.low,
+            high=evidence.high,
+            verdict=evidence.verdict,
+        )
+        return evidence
+
+    def show(self, rung: str, read: Sequence[Outcome], cap: int) -> None:
+        """One look for the reader: the running mean, and what was spent so far."""
+        values = [o.value for o in read if o.value is not None]
+        estimate = sum(values) / len(values) if values else None
+        self.progress.tell("measuring", rung=rung, n=len(read), cap=cap, estimate=estimate)
+        spent = self.store.spent()
+        self.progress.tell("spent", calls=spent.calls, usd=spent.usd, seconds=spent.seconds)
+
+    def diagnose(self, rung: Rung, candidate: Candidate, evidence: Evidence) -> Gap | None:
+        """Which gap the failures of a rung show, on selection items."""
+        if not self.parts.selection:
+            return None
+        bench = replace(
+            self.bench([]),
+            ask=lambda door, requests, purpose: self.ask_for(rung.name, door, requests, purpose),
+        )
+        return measure_gap(bench, rung.name, candidate)
+
+    def keep(self, step: Step[Candidate]) -> None:
+        """Turn a step of the climb into a result, and tell the reader."""
+        build = None
+        if step.candidate is not None:
+            seconds = self.store.freeze(f"build seconds of {step.rung}", 0.0)
+            build = Build(seconds, None, step.candidate.facts())
+        self.results.append(
+            RungResult(
+                step.rung,
+                skipped_because=step.skipped_because,
+                evidence=step.evidence,
+                gap=step.gap,
+                build=build,
+                all_outcomes=self.outcomes.get(step.rung, ()) if self.exhaustive else (),
+            )
+        )
+        state = "skipped" if step.skipped_because else "done"
+        verdict = step.evidence.verdict if step.evidence else None
+        self.progress.tell("rung", rung=step.rung, state=state, reason=step.skipped_because, verdict=verdict)
+
+
+def score_answer(task: Task, parts: Parts, example: Example, answer: Answer) -> Score:
+    """The task's metric on one answer: ``refused`` counts as wrong, ``errored`` has no value."""
+    if answer.status == "refused":
+        return Score("refused", 0.0, {"why": "the model refused to answer"})
+    if answer.status == "errored":
+        return Score("errored", None, {"why": answer.error or "the call failed"})
+    return METRICS[task.metric].score(answer.text, example.references, metric_context(task, parts))
+
+
+def metric_context(task: Task, parts: Parts) -> MetricContext:
+    """What a metric needs beside an answer: the closed set of choices, from the task or from the train rows."""
+    if task.output is not None and task.output.choices:
+        return MetricContext(choices=task.output.choices)
+    seen: dict[str, None] = {}
+    if task.metric == "accuracy":
+        for example in (*parts.train, *parts.selection, *parts.certification):
+            for reference in example.references:
+                seen.setdefault(str(reference), None)
+    return MetricContext(choices=tuple(seen))
+
+
+def without_overlap(parts: Parts, rung: str) -> Parts:
+    """The parts a rung may learn from: no train rows for ``rag`` when they overlap with certification.
+
+    Rungs that live from rows are left out altogether in that case (see ``left_out``).
+    """
+    if rung in LEARNS_FROM_ROWS or parts.blocked_reason() is None:
+        return parts
+    return replace(parts, train=())
+
+
+def static_reasons(
+    rungs: Sequence[Rung], bench: Workbench, asked_for: Sequence[str] | None
+) -> dict[str, str]:
+    """The rungs that are out before any call is made, each with its reason; the others share alpha."""
+    reasons = {}
+    blocked = bench.parts.blocked_reason()
+    for rung in rungs:
+        if asked_for is not None and rung.name not in asked_for:
+            reasons[rung.name] = "not asked for"
+        elif blocked is not None and rung.name in LEARNS_FROM_ROWS:
+            reasons[rung.name] = blocked
+        elif (reason := rung.cannot_help(bench)) is not None:
+            reasons[rung.name] = reason
+    return reasons
+
+
+def alpha_of(store: Store, rungs: Sequence[Rung], left_out: Mapping[str, str], opening: int) -> float:
+    """The false-*meets* budget of each rung, frozen in the store at the start of the run."""
+    in_play: Any = store.freeze("rungs in play", [r.name for r in rungs if r.name not in left_out])
+    return allowance(len(in_play), int(store.freeze("opening", opening)))
