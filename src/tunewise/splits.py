@@ -44,7 +44,7 @@ class Parts:
     overlaps: tuple[Overlap, ...] = ()
 
     def blocked_reason(self, learns_from: Collection[str] = ("train", "selection")) -> str | None:
-        """Why a rung that learns from these parts would be certified on what it has seen; None: it would not."""
+        """Why a rung that learns from these parts cannot be certified; None when it can."""
         raise RuntimeError
 
 

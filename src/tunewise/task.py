@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -37,7 +38,7 @@ NOT_YET: Mapping[tuple[str, ...], frozenset[str]] = {
 METRICS_NOT_YET = frozenset({"rouge_l", "json_schema", "style", "judge"})
 
 
-def _mistake(text: str) -> PydanticCustomError:
+def mistake(text: str) -> PydanticCustomError:
     """A mistake in our own words, shown as it is."""
     return PydanticCustomError("mistake", "{text}", {"text": text})
 
@@ -45,30 +46,30 @@ def _mistake(text: str) -> PydanticCustomError:
 def _existing(value: object, info: ValidationInfo, *, kind: Literal["file", "documents"]) -> Path:
     """A path of the task file, resolved against the file's folder; without a file it is taken as it is."""
     if not isinstance(value, str | Path) or not str(value):
-        raise _mistake(f"a path was expected, got {shown(value)}")
+        raise mistake(f"a path was expected, got {shown(value)}")
     folder = (info.context or {}).get("folder")
     if folder is None:
         return Path(value)
     path = Path(folder, Path(value).expanduser()).absolute()
     if kind == "file" and path.is_dir():
-        raise _mistake(f"'{value}' is a folder; name the file with the examples ({path})")
+        raise mistake(f"'{value}' is a folder; name the file with the examples ({path})")
     if not path.exists():
-        raise _mistake(f"'{value}' does not exist (looked for {path}); paths start at the task file's folder")
+        raise mistake(f"'{value}' does not exist (looked for {path}); paths start at the task file's folder")
     if kind == "documents" and path.is_dir() and not any(p.is_file() for p in path.rglob("*")):
-        raise _mistake(f"'{value}' is an empty folder; put the documents into it ({path})")
+        raise mistake(f"'{value}' is an empty folder; put the documents into it ({path})")
     return path
 
 
 def _number(value: object) -> object:
     """Numbers only: YAML's true and quoted text are no numbers."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _mistake(f"a number was expected, got {shown(value)}")
+        raise mistake(f"a number was expected, got {shown(value)}")
     return value
 
 
 def _text(value: object) -> object:
     if not isinstance(value, str) or not value.strip():
-        raise _mistake(f"a text was expected, got {shown(value)}")
+        raise mistake(f"a text was expected, got {shown(value)}")
     return value
 
 
@@ -107,7 +108,7 @@ class Split(Section):
         total = self.train + self.selection + self.certification
         if abs(total - 1) > 1e-6:
             shares = f"train {self.train:g} + selection {self.selection:g}"
-            raise _mistake(
+            raise mistake(
                 f"the shares must sum to 1, got {shares} + certification {self.certification:g} = {total:g} "
                 "(a share that is left out has its default: 0.50, 0.15, 0.35)"
             )
@@ -121,12 +122,20 @@ def _choice(value: object) -> object:
     return str(value) if isinstance(value, int | float) else _text(value)
 
 
+Choice = Annotated[str, BeforeValidator(_choice)]
+
+
 class Output(Section):
     """What a right answer looks like. ``choices``: the closed set it comes from."""
 
-    choices: Annotated[tuple[Annotated[str, BeforeValidator(_choice)], ...], Field(min_length=2)] | None = (
-        None
-    )
+    choices: Annotated[tuple[Choice, ...], Field(min_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _differ(self) -> "Output":
+        twice = [choice for choice, count in Counter(self.choices or ()).items() if count > 1]
+        if twice:
+            raise mistake(f"the choice {shown(twice[0])} stands twice; keep one")
+        return self
 
 
 class Knowledge(Section):
@@ -177,7 +186,7 @@ def _model_name(value: object, info: ValidationInfo) -> object:
     if path.is_dir():
         return str(path)
     if text.startswith((".", "/", "~")) or len(Path(text).parts) > 2:
-        raise _mistake(
+        raise mistake(
             f"'{text}' is no folder (looked for {path}); use 'embedded', a folder of weights, a hub id "
             "(OWNER/NAME) or {endpoint: URL, name: NAME}"
         )
@@ -243,8 +252,8 @@ def _metric(value: object) -> object:
         return value
     known = ", ".join(METRIC_NAMES)
     if isinstance(value, str) and value in METRICS_NOT_YET:
-        raise _mistake(f"'{value}' is not supported yet; use one of {known}")
-    raise _mistake(f"unknown metric {shown(value)}{nearest(value, METRIC_NAMES)}; use one of {known}")
+        raise mistake(f"'{value}' is not supported yet; use one of {known}")
+    raise mistake(f"unknown metric {shown(value)}{nearest(value, METRIC_NAMES)}; use one of {known}")
 
 
 class Task(Section):

@@ -29,9 +29,9 @@ _NEEDED: Mapping[Place, str] = {
 
 
 def shown(value: object) -> str:
-    """A value as the file has it, in quotes, cut to 60 characters."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return f"'{text if len(text) <= 60 else text[:57] + '...'}'"
+    """A value for a message, cut to 60 characters: texts in quotes, others as JSON."""
+    text = f"'{value}'" if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:56] + "..." + text[-1]
 
 
 def explain(detail: ErrorDetails, lines: Lines, top: type[BaseModel]) -> tuple[int, str]:
@@ -48,6 +48,8 @@ def explain(detail: ErrorDetails, lines: Lines, top: type[BaseModel]) -> tuple[i
         text = f"missing{example}"
     elif kind in ("model_type", "model_attributes_type"):
         text = f"a section with keys of its own was expected, got {shown(detail['input'])}"
+    elif kind == "int_from_float":
+        text = f"a whole number was expected, got {shown(detail['input'])}"
     elif last in _EXPECTED:
         text = f"{_EXPECTED[last]}, got {shown(detail['input'])}"
     else:
