@@ -1,0 +1,110 @@
+"""Evidence in, decision out: choice, exit code, reasons, what would flip it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tunewise.decision import Build, Decision, RungResult, choose
+from tunewise.evidence.records import Evidence, Outcome, Verdict
+from tunewise.ladder import Gap
+
+
+def measured(
+    rung: str, verdict: Verdict, estimate: float = 0.5, more: int | None = None, usd: float | None = None
+) -> RungResult:
+    outcomes = tuple(
+        Outcome(f"e{i}", i, "scored", estimate, "text", 10, 5, 0.1, usd, {"field_recall": 0.5})
+        for i in range(4)
+    )
+    low, high = max(estimate - 0.1, 0.0), min(estimate + 0.1, 1.0)
+    evidence = Evidence("graded", outcomes, verdict, 4, estimate, low, high, None, 0.0083, more)
+    return RungResult(rung, evidence=evidence, gap=Gap("format", {"format": 2, "behaviour": 1}, 5))
+
+
+def decision(results: list[RungResult], budget_ended: bool = False) -> Decision:
+    fields: dict[str, Any] = choose(
+        results, metric="exact", target=0.9, tolerance=0.02, budget_ended=budget_ended
+    )
+    return Decision(
+        task="t",
+        metric="exact",
+        target=0.9,
+        tolerance=0.02,
+        rungs=tuple(results),
+        spent={},
+        baselines={},
+        openings={},
+        data={},
+        versions={},
+        seed=0,
+        **fields,
+    )
+
+
+def test_the_choice_is_the_lightest_rung_that_meets_even_when_a_heavier_one_is_better():
+    made = decision(
+        [measured("a", "falls_short"), measured("b", "meets", 0.93), measured("c", "meets", 0.99)]
+    )
+    assert (made.choice, made.verdict, made.exit_code) == ("b", "meets", 0)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "budget", "verdict", "code"),
+    [
+        (["falls_short", "falls_short"], False, "falls_short", 3),
+        (["falls_short", "not_proved"], False, "not_proved", 4),
+        (["falls_short"], True, "falls_short", 5),
+        ([], True, "not_proved", 5),
+        (["falls_short", "meets"], True, "meets", 0),
+    ],
+)
+def test_exit_codes_follow_the_verdicts(verdicts, budget, verdict, code):
+    made = decision([measured(f"r{i}", v) for i, v in enumerate(verdicts)], budget)
+    assert (made.verdict, made.exit_code) == (verdict, code)
+
+
+def test_not_proved_is_never_called_success_and_is_listed_as_maybe_enough():
+    made = decision([measured("a", "not_proved", 0.89, more=240), measured("b", "meets", 0.95)])
+    assert made.choice == "b"
+    assert made.maybe_enough == ("a",)
+    assert any("240" in line and "a" in line for line in made.what_would_change_this)
+    alone = decision([measured("a", "not_proved", 0.91, more=240)])
+    assert alone.choice is None
+    assert "cannot tell" in alone.sentence
+
+
+def test_the_sentence_states_target_tolerance_and_what_was_proved():
+    made = decision([measured("few-shot", "meets", 0.95)])
+    assert made.sentence.startswith(
+        "Use few-shot: it meets 0.90 exact within 2.0 points: proved at least 0.880"
+    )
+
+
+def test_the_highest_target_that_still_holds_is_low_plus_tolerance():
+    made = decision([measured("a", "falls_short", 0.6), measured("b", "meets", 0.95)])
+    assert any("at most about 0.52" in line and "a" in line for line in made.what_would_change_this)
+    assert any("above about 0.87" in line and "b" in line for line in made.what_would_change_this)
+
+
+def test_what_is_undefined_stays_null_in_json():
+    empty = Evidence("graded", (), "not_proved", 0, None, None, None, None, 0.01)
+    made = decision([RungResult("a", evidence=empty), RungResult("b", skipped_because="no documents")])
+    plain = json.loads(json.dumps(made.to_json(), allow_nan=False))
+    first, second = plain["rungs"]
+    assert first["quality"]["estimate"] is None
+    assert first["usd_per_query"] is None
+    assert first["tokens_in"] is None
+    assert second == {"rung": "b", "skipped_because": "no documents"}
+
+
+def test_usd_per_query_is_the_mean_price_and_absent_when_any_call_has_none():
+    priced = decision([measured("a", "meets", usd=0.002)]).to_json()["rungs"][0]
+    assert priced["usd_per_query"] == pytest.approx(0.002)
+    assert decision([measured("a", "meets")]).to_json()["rungs"][0]["usd_per_query"] is None
+
+
+def test_a_build_carries_its_seconds_and_what_was_chosen():
+    result = measured("a", "meets")
+    built = RungResult("a", evidence=result.evidence, build=Build(12.5, None, {"k": 5}))
+    assert decision([built]).to_json()["rungs"][0]["build"] == {"seconds": 12.5, "usd": None, "k": 5}
