@@ -1,0 +1,186 @@
+"""A data file -> its rows with their places: JSONL, JSON, CSV, TSV and Parquet."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewise.errors import DataError, SettingError
+
+KINDS = {
+    ".jsonl": "JSONL",
+    ".ndjson": "JSONL",
+    ".json": "JSON",
+    ".csv": "CSV",
+    ".tsv": "TSV",
+    ".parquet": "Parquet",
+}
+MAX_SHOWN = 10  # broken rows that one message lists
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as it stands in the file; ``place`` is its line (in Parquet: its number), 1-based."""
+
+    place: int
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RowFile:
+    """The rows of a file, the rows that could not be read as (place, what is wrong), and the file's kind."""
+
+    kind: str
+    rows: tuple[Row, ...]
+    broken: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def place_word(self) -> str:
+        """What a place counts."""
+        return "row" if self.kind == "Parquet" else "line"
+
+
+def read_rows(path: Path) -> RowFile:
+    """All rows of a data file. Raises DataError where it is missing, empty or of another kind or encoding."""
+    kind = KINDS.get(path.suffix.lower())
+    if kind is None:
+        endings = ", ".join(KINDS)
+        raise DataError(f"{path}: the ending '{path.suffix}' is not one of {endings}; save the rows as JSONL")
+    if not path.is_file():
+        raise DataError(
+            f"{path}: {'this is a folder, a file was expected' if path.is_dir() else 'no such file'}"
+        )
+    if kind == "Parquet":
+        return _parquet(path)
+    text = _decode(path)
+    if kind in ("CSV", "TSV"):
+        found = RowFile(kind, *_split(_table(text, "\t" if kind == "TSV" else None)))
+    elif text.lstrip()[:1] == "[":
+        found = RowFile("JSON", *_split(_list(text)))
+    else:
+        found = RowFile("JSONL", *_split(_lines(text)))
+    if not found.rows and not found.broken:
+        raise DataError(f"{path}: the file holds no rows; at least 16 for certification alone are needed")
+    return found
+
+
+Found = Iterator[tuple[int, Any]]  # place, and the row or what is wrong with it (a DataError)
+
+
+def _split(found: Found) -> tuple[tuple[Row, ...], tuple[tuple[int, str], ...]]:
+    rows: list[Row] = []
+    broken: list[tuple[int, str]] = []
+    for place, value in found:
+        if isinstance(value, dict):
+            rows.append(Row(place, value))
+        elif isinstance(value, DataError):
+            broken.append((place, str(value)))
+        else:
+            got = json.dumps(value, ensure_ascii=False)[:60]
+            broken.append((place, f"an object {{...}} was expected, got {got}"))
+    return tuple(rows), tuple(broken)
+
+
+def _decode(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: the file cannot be read: {error.strerror}") from error
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise DataError(f"{path}: the file is UTF-16; save it as UTF-8") from None
+        line = raw[: error.start].count(b"\n") + 1
+        where = f"byte 0x{raw[error.start]:02x} at offset {error.start}"
+        raise DataError(f"{path}, line {line}: {where} is not UTF-8; save the file as UTF-8") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _lines(text: str) -> Found:
+    """JSONL. Lines end at a line feed only: U+2028 and its like may stand inside a text."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, _json(line)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        return DataError(f"broken JSON at column {error.colno}: {error.msg}; got '{text.strip()[:60]}'")
+    except (ValueError, RecursionError) as error:
+        return DataError(f"broken JSON: {str(error)[:100]}")
+
+
+def _list(text: str) -> Found:
+    """A JSON list, value by value, so that each row has the line on which it begins."""
+    decoder = json.JSONDecoder(parse_constant=_no_constant)
+    at, line, counted = text.index("[") + 1, 1, 0
+    while True:
+        while at < len(text) and text[at] in " \t\r\n,":
+            at += 1
+        line, counted = line + text.count("\n", counted, at), at
+        if text[at : at + 1] == "]":
+            return
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            yield error.lineno, DataError(f"broken JSON at column {error.colno}: {error.msg}")
+            return
+        except (ValueError, RecursionError) as error:
+            yield line, DataError(f"broken JSON: {str(error)[:100]}")
+            return
+        yield line, value
+
+
+def _table(text: str, delimiter: str | None) -> Found:
+    """CSV with a header; the delimiter is the one of comma, semicolon and tab that the header has most of."""
+    header_line = text.lstrip("\n").split("\n", 1)[0]
+    mark = delimiter or max(",;\t", key=header_line.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+    header: list[str] | None = None
+    begins = 1
+    while True:
+        begins = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield (
+                begins,
+                DataError(f"broken CSV: {error}; look for a quote that is not closed"),
+            )
+            return
+        if not any(cell.strip() for cell in cells):
+            continue
+        if header is None:
+            header = [cell.strip() for cell in cells]
+        elif len(cells) != len(header):
+            yield begins, DataError(f"{len(header)} cells were expected as in the header, got {len(cells)}")
+        else:
+            yield begins, dict(zip(header, cells, strict=True))
+
+
+def _parquet(path: Path) -> RowFile:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise SettingError(
+            f"{path}: Parquet needs pyarrow; run: pip install 'tunewise[local]', or save the rows as JSONL"
+        ) from None
+    try:
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}: this is no Parquet file that pyarrow can read: {error}") from error
+    if not rows:
+        raise DataError(f"{path}: the file holds no rows; at least 16 for certification alone are needed")
+    return RowFile("Parquet", tuple(Row(number, row) for number, row in enumerate(rows, start=1)))
