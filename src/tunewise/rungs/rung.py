@@ -58,10 +58,29 @@ class Workbench:
     selected: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What building and asking a rung would take, before anything is done: the plan is made of these.
+
+    build_calls: calls on selection items while building, at most. shots, passage_tokens: fewest and
+    most examples, and tokens of passages, in one prompt. train_rows, epochs: what is trained on.
+    """
+
+    build_calls: int = 0
+    shots: tuple[int, int] = (0, 0)
+    passage_tokens: tuple[int, int] = (0, 0)
+    train_rows: int = 0
+    epochs: float = 0.0
+
+
 class Rung(Protocol):
     """One way to adapt a model."""
 
     name: str
+
+    def outlook(self, bench: Workbench) -> Outlook:
+        """What this rung would take; asks nothing and reads no document."""
+        ...
 
     def cannot_help(self, bench: Workbench) -> str | None:
         """The reason, in one sentence, why building this rung would be pointless; None when it is not."""
