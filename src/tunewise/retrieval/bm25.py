@@ -26,7 +26,7 @@ def tokens_of(text: str) -> list[str]:
 
 
 def _singular(word: str) -> str:
-    """The S-stemmer: takes off plural endings only (Harman, "How effective is suffixing?", JASIS 1991, table 1)."""
+    """The S-stemmer: plural endings only (Harman, "How effective is suffixing?", JASIS 1991, table 1)."""
     if len(word) < 4 or not word.endswith("s") or word[-2] in "su":
         return word
     if word.endswith("ies") and word[-4] not in "ae":

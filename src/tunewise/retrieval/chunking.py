@@ -75,7 +75,7 @@ def _unused(slugs: dict[str, int], slug: str) -> str:
 
 
 def _sections(text: str) -> Iterator[tuple[list[str], str]]:
-    """(titles from the outside in, body) of every Markdown section; text before the first heading has none."""
+    """(titles from the outside in, body) of every section; text before the first heading has no titles."""
     titles: list[tuple[int, str]] = []
     body: list[str] = []
     fence = ""

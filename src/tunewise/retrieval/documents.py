@@ -126,7 +126,9 @@ def _row_document(file: Path, number: int, row: Any) -> Document:
     if id_key is None or not isinstance(row[id_key], str | int):
         raise DataError(f'{file}:{number}: expected an "id" (or "doc_id"), a string or a whole number')
     others = {key: value for key, value in row.items() if key not in (id_key, "text")}
-    head = "; ".join(f"{key}: {_said(value)}" for key, value in others.items() if value not in (None, "", [], {}))
+    head = "; ".join(
+        f"{key}: {_said(value)}" for key, value in others.items() if value not in (None, "", [], {})
+    )
     return Document(str(row[id_key]), row["text"], "row", head)
 
 
@@ -147,7 +149,10 @@ class _PageReader(HTMLParser):
 
     SILENT = frozenset({"script", "style", "nav", "template", "noscript", "svg", "title"})
     BLOCKS = frozenset(
-        "p div section article header footer main table tr ul ol dl dt dd blockquote pre figure form".split()
+        {
+            *("p", "div", "section", "article", "header", "footer", "main", "figure", "form", "pre"),
+            *("table", "tr", "ul", "ol", "dl", "dt", "dd", "blockquote"),
+        }
     )
     HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 

@@ -41,7 +41,7 @@ class Retriever:
         return Retriever(self.chunks)
 
     def search(self, query: str, k: int) -> tuple[Chunk, ...]:
-        """Up to ``k`` chunks, best first. Fewer when fewer share a word with the query and there are no vectors."""
+        """Up to ``k`` chunks, best first; without vectors only those that share a word with the query."""
         if k <= 0:
             return ()
         places = self._bm25.ranking(query, DEPTH)

@@ -16,8 +16,11 @@ from tunewise.task import Task
 class Candidate(Protocol):
     """A built rung that can answer."""
 
-    rung: str
-    door: Door
+    @property
+    def rung(self) -> str: ...
+
+    @property
+    def door(self) -> Door: ...
 
     def request(self, example: Example) -> Request:
         """The exact request that answers this example. Never looks at its references or passages."""
@@ -87,5 +90,5 @@ class Rung(Protocol):
         ...
 
     def build(self, bench: Workbench) -> Candidate:
-        """Build on train and selection only. Restartable: finished work is found again in ``bench.folder``."""
+        """Build on train and selection only. Restartable: finished work is found in ``bench.folder``."""
         ...

@@ -1,10 +1,10 @@
 """A candidate on disk: everything it needs to answer again, byte for byte the same.
 
-    candidate.json   rung, layout, door (name and fingerprint), facts, what lies beside it
-    chunks.jsonl     the passages, when it looks passages up
-    vectors.npy      their vectors, when an encoder was used
-    nearest.jsonl    the train examples it looks examples up in
-    adapter/         the adapter, when it was tuned
+candidate.json   rung, layout, door (name and fingerprint), facts, what lies beside it
+chunks.jsonl     the passages, when it looks passages up
+vectors.npy      their vectors, when an encoder was used
+nearest.jsonl    the train examples it looks examples up in
+adapter/         the adapter, when it was tuned
 """
 
 import json
@@ -25,7 +25,7 @@ FORMAT = 1
 
 
 def save_candidate(candidate: PromptCandidate, folder: Path) -> None:
-    """Write a candidate into ``folder``; candidate.json comes last, so that a half-written one is no candidate."""
+    """Write a candidate into ``folder``; candidate.json comes last, so that half of one is none."""
     folder.mkdir(parents=True, exist_ok=True)
     if candidate.retriever is not None:
         candidate.retriever.save(folder)

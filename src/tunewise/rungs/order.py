@@ -1,0 +1,52 @@
+"""The rungs, from light to heavy: an explicit list, and the way back from a saved candidate."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from tunewise.errors import SettingError
+from tunewise.rungs import saved
+from tunewise.rungs.few_shot import FewShot
+from tunewise.rungs.few_shot_nearest import FewShotNearest
+from tunewise.rungs.prompt import DoorOpener
+from tunewise.rungs.rag import Rag
+from tunewise.rungs.rung import Candidate, Rung
+from tunewise.rungs.zero_shot import ZeroShot
+
+# Weight: what a rung costs to build, run and keep up, on a scale that only orders.
+WEIGHTS = {"zero-shot": 1, "few-shot": 2, "few-shot-nearest": 3, "rag": 4, "lora": 6}
+
+# Rungs whose candidate holds train rows: an overlap of train with certification blocks them.
+LEARNS_FROM_ROWS = ("few-shot", "few-shot-nearest", "lora")
+
+NOT_YET = ("constrained", "qlora", "full", "distilled", "cpt-sft", "rag-lora")
+
+
+def rungs_for(names: Sequence[str] | None = None) -> tuple[Rung, ...]:
+    """The rungs in order of weight; with ``names`` only these. Raises SettingError for any other name."""
+    for name in names or ():
+        if name in NOT_YET:
+            raise SettingError(f"the rung {name!r} is not supported yet; there are {', '.join(WEIGHTS)}")
+        if name not in WEIGHTS:
+            near = difflib.get_close_matches(name, WEIGHTS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise SettingError(f"unknown rung {name!r}; there are {', '.join(WEIGHTS)}{hint}")
+    rungs: tuple[Rung, ...] = (ZeroShot(), FewShot(), FewShotNearest(), Rag(), _lora())
+    return tuple(rung for rung in rungs if names is None or rung.name in names)
+
+
+def _lora() -> Rung:
+    # imported here: training must not be loaded by whoever only asks for the order
+    from tunewise.rungs.lora import Lora
+
+    return Lora()
+
+
+def load_candidate(folder: Path, open_door: DoorOpener) -> Candidate:
+    """The candidate saved in ``folder``, ready to answer byte for byte as when it was certified.
+
+    open_door: given the folder of the saved adapter, or None when there is none, opens the door: with
+    None the task's ``model``, with an adapter ``tune.model``. Raises RunError when the folder holds no
+    candidate, or when the door is another one than it was built on.
+    """
+    return saved.load_candidate(folder, open_door)

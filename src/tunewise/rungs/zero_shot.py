@@ -1,0 +1,31 @@
+"""The lightest rung: the instruction and the input, nothing else."""
+
+from itertools import chain
+
+from tunewise.rungs.prompt import PromptCandidate, layout_of
+from tunewise.rungs.rung import Outlook, Workbench
+
+
+class ZeroShot:
+    """Asks the model as it is."""
+
+    name = "zero-shot"
+
+    def cannot_help(self, bench: Workbench) -> str | None:
+        """Without an instruction anywhere the model cannot know what is wanted."""
+        if bench.task.instruction:
+            return None
+        parts = bench.parts
+        for example in chain(parts.train, parts.selection, parts.certification):
+            # a system turn, an earlier turn or a row's own instruction can say what is wanted
+            if len(example.turns) > 1 or example.fields.get("instruction"):
+                return None
+        return "the task gives no instruction, so nothing but examples can say what is wanted"
+
+    def outlook(self, bench: Workbench) -> Outlook:
+        """See Rung."""
+        return Outlook()
+
+    def build(self, bench: Workbench) -> PromptCandidate:
+        """Nothing to choose, nothing to ask."""
+        return PromptCandidate(self.name, bench.door, layout_of(bench), built={"k": 0})
