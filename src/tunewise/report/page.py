@@ -79,7 +79,7 @@ def _tokens_per_query(outcomes: Sequence[Outcome]) -> float | None:
 
 def _row(result: RungResult) -> dict[str, Any]:
     """One row of the ladder table."""
-    row = rung_json(result)
+    row = {"skipped_because": None, **rung_json(result)}
     if result.evidence is not None:
         tokens = _tokens_per_query(result.evidence.outcomes)
         row["tokens_per_query"] = None if tokens is None else round(tokens)

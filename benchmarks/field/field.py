@@ -1,0 +1,135 @@
+"""Decide on three public data sets: prepare rows from a data folder, then climb.
+
+    python benchmarks/field/field.py --data ../shared/data --out runs/field            # all three
+    python benchmarks/field/field.py --data ../shared/data --out runs/field --only e2e --prepare-only
+
+The rows are written to the output folder and never to the repository. Each task file stands beside
+this script; it is copied next to its rows, so that the run can be repeated with `tunewise decide`.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+BANKING_INTENTS = (
+    "activate_my_card",
+    "atm_support",
+    "automatic_top_up",
+    "cancel_transfer",
+    "card_about_to_expire",
+    "change_pin",
+    "contactless_not_working",
+    "country_support",
+    "edit_personal_details",
+    "exchange_rate",
+    "lost_or_stolen_phone",
+    "passcode_forgotten",
+    "receiving_money",
+    "terminate_account",
+    "transfer_timing",
+)
+
+
+def main() -> None:
+    """Prepare and decide, one task after the other."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("--data", type=Path, default=Path("../shared/data"))
+    options.add_argument("--out", type=Path, default=Path("runs/field"))
+    options.add_argument("--only", choices=sorted(PREPARE))
+    options.add_argument("--prepare-only", action="store_true")
+    options.add_argument("--exhaustive", action="store_true")
+    given = options.parse_args()
+    for name in [given.only] if given.only else PREPARE:
+        folder = given.out / name
+        folder.mkdir(parents=True, exist_ok=True)
+        PREPARE[name](given.data, folder)
+        shutil.copyfile(Path(__file__).with_name(f"{name}.yaml"), folder / "task.yaml")
+        if given.prepare_only:
+            continue
+        command = [str(Path(sys.executable).with_name("tunewise")), "decide", str(folder / "task.yaml")]
+        command += ["--out", str(folder / "run")] + (["--exhaustive"] if given.exhaustive else [])
+        print("$", " ".join(command), flush=True)
+        code = subprocess.run(command, check=False).returncode
+        print(f"exit code {code}\n", flush=True)
+
+
+def e2e(data: Path, folder: Path) -> None:
+    """A restaurant sentence to its attributes; rows that share an output stay in one part."""
+    rows = read(data / "extraction_e2e/e2e_train.jsonl")
+    picked = some(rows, 1000)
+    write(
+        folder / "rows.jsonl", ({**pick(r, "input", "output"), "record": dumps(r["output"])} for r in picked)
+    )
+
+
+def banking(data: Path, folder: Path) -> None:
+    """A customer's message to one of 15 intents."""
+    rows = [
+        row
+        for name in ("train", "test")
+        for row in read(data / f"intent_banking77/banking77_{name}.jsonl")
+        if row["output"] in BANKING_INTENTS
+    ]
+    write(folder / "rows.jsonl", (pick(r, "input", "output") for r in some(rows, 900)))
+
+
+def policy(data: Path, folder: Path) -> None:
+    """A question about a website's privacy policy; the stored context is never shown, the index holds it."""
+    dev = some(read(data / "policy_qa/policyqa_dev.jsonl"), 400)
+    test = some(read(data / "policy_qa/policyqa_test.jsonl"), 300)
+    write(folder / "train.jsonl", (question(r) for r in dev[:300]))
+    write(folder / "selection.jsonl", (question(r) for r in dev[300:]))
+    write(folder / "certification.jsonl", (question(r) for r in test))
+    documents = folder / "documents"
+    documents.mkdir(exist_ok=True)
+    for name in ("dev", "test"):
+        docs = read(data / f"policy_qa/policyqa_{name}_docs.jsonl")
+        write(documents / f"{name}.jsonl", ({**d, "site": d["doc_id"].split("#")[0]} for d in docs))
+
+
+def question(row: Row) -> Row:
+    """Site and question as input, all answers as references, the gold passage by id."""
+    answers = list(dict.fromkeys(row["answers"]))
+    return {
+        "input": f"{row['site']}: {row['question']}",
+        "output": answers[0],
+        "references": answers,
+        "passage": row["doc_id"],
+    }
+
+
+def some(rows: Iterable[Row], count: int) -> list[Row]:
+    """The rows whose content hash is smallest: the same ones everywhere, in no order of the file."""
+    return sorted(rows, key=lambda row: hashlib.sha256(dumps(row).encode()).hexdigest())[:count]
+
+
+def pick(row: Row, *keys: str) -> Row:
+    return {key: row[key] for key in keys}
+
+
+def dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def read(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8") as lines:
+        yield from (json.loads(line) for line in lines)
+
+
+def write(path: Path, rows: Iterable[Row]) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
+
+
+PREPARE: dict[str, Callable[[Path, Path], None]] = {"e2e": e2e, "banking": banking, "policy": policy}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""The page: complete, escaped, self-contained, small."""
+
+import re
+from html.parser import HTMLParser
+
+from tunewise.data import Example, Message
+from tunewise.decision import Build, Decision, RungResult, choose
+from tunewise.evidence.records import Evidence, Outcome
+from tunewise.report.page import MOST_ITEMS, render, side_by_side
+
+ATTACK = "</td><script>alert('x')</script><img src=x onerror=alert(1)> {{ 7 * 7 }}"
+
+
+def example(place: int) -> Example:
+    return Example(f"key{place}", (Message("user", f"question {place} {ATTACK}"),), (f"right {ATTACK}",))
+
+
+def outcomes(value_of, count: int = 20, text: str = ATTACK) -> tuple[Outcome, ...]:
+    return tuple(
+        Outcome(f"key{i}", i, "scored", value_of(i), text, 30, 9, 0.2, None, {"why": ATTACK})
+        for i in range(count)
+    )
+
+
+def result(rung: str, verdict, values: tuple[Outcome, ...]) -> RungResult:
+    mean = sum(o.value or 0.0 for o in values) / len(values)
+    evidence = Evidence("graded", values, verdict, len(values), mean, mean / 2, (1 + mean) / 2, None, 0.01)
+    return RungResult(rung, evidence=evidence, build=Build(3.0, None, {"k": 3, "note": ATTACK}))
+
+
+def page(count: int = 20, text: str = ATTACK) -> str:
+    low, high = outcomes(lambda i: 0.2, count, text), outcomes(lambda i: 1.0 if i else 0.5, count, text)
+    results = [
+        result("zero-shot", "falls_short", low),
+        RungResult("rag", skipped_because=f"no documents {ATTACK}"),
+        result("lora", "meets", high),
+    ]
+    decision = Decision(
+        task=f"demo {ATTACK}",
+        metric="token_f1",
+        target=0.8,
+        tolerance=0.02,
+        rungs=tuple(results),
+        spent={"calls": 40, "usd": None},
+        baselines={"majority": {"estimate": None, "n": 0, "why": "no train rows"}},
+        openings={"number": 2, "alpha_per_rung": 0.003},
+        data={"model": ATTACK},
+        versions={"tunewise": "0"},
+        seed=0,
+        **choose(results, metric="token_f1", target=0.8, tolerance=0.02, budget_ended=False),
+    )
+    order = [example(i) for i in range(count)]
+    return render(decision, {"zero-shot": low, "lora": high}, order)
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+
+
+def test_what_a_model_or_a_user_wrote_is_shown_as_text_and_never_run():
+    html = page()
+    parser = Tags()
+    parser.feed(html)
+    assert "script" not in {tag for tag, _ in parser.seen}
+    assert not [attrs for _, attrs in parser.seen if any(name.startswith("on") for name in attrs)]
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in html
+    assert "{{ 7 * 7 }}" in html
+
+
+def test_the_page_asks_nothing_from_outside():
+    parser = Tags()
+    html = page()
+    parser.feed(html)
+    for tag, attrs in parser.seen:
+        for name in ("src", "href", "srcset", "action"):
+            assert (attrs.get(name) or "data:").startswith("data:"), (tag, attrs)
+    assert not re.search(r"@import|url\(", html)
+
+
+def test_every_rung_stands_in_the_ladder_with_its_verdict_or_the_reason_it_was_skipped():
+    html = page()
+    for words in ("zero-shot", "falls short", "rag", "no documents", "lora", "meets"):
+        assert words in html
+
+
+def test_a_thousand_items_with_long_answers_stay_under_two_megabytes():
+    assert len(page(1000, "long answer <b> " * 500).encode()) < 2_000_000
+
+
+def test_items_the_rungs_disagree_on_come_first_and_right_ones_are_left_out():
+    order = [example(i) for i in range(300)]
+    both_wrong = outcomes(lambda i: 0.0, 300)
+    one_right = outcomes(lambda i: 1.0 if i == 7 else 0.0, 300)
+    items = side_by_side({"a": both_wrong, "b": one_right}, order)
+    assert items[0].place == 8
+    assert len(items) == MOST_ITEMS
+    assert side_by_side({"a": outcomes(lambda i: 1.0, 300)}, order) == []
