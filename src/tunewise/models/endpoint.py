@@ -1,0 +1,347 @@
+"""The door to any OpenAI-compatible server: vLLM, llama.cpp, Ollama, `transformers serve`, hosted ones."""
+
+import hashlib
+import ipaddress
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import httpx
+import tenacity
+
+from tunewise.data import Message
+from tunewise.errors import DoorError, SettingError
+from tunewise.models.chat_format import (
+    chat_body,
+    completions_url,
+    error_in,
+    read_answer,
+    retry_after_s,
+    shortened,
+)
+from tunewise.models.door import Answer, Price, Request
+from tunewise.models.limiter import AdaptiveLimit
+from tunewise.task import EndpointSpec
+
+CONNECT_TIMEOUT_S = 10.0
+# So many errored answers one after the other are a fault of the door, not of single requests.
+ERRORS_IN_A_ROW = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to try again. Waits double from ``first_s`` to ``longest_s`` with jitter up to ``first_s``.
+
+    attempts: of one request, the first one included. attempts_at_first: while the endpoint has never
+        answered, since a wrong address is likelier than a restart. timeouts: attempts that may time out.
+    total_s: waiting of one request in all; "too many requests" is bounded by this alone.
+    """
+
+    attempts: int = 8
+    attempts_at_first: int = 4
+    timeouts: int = 3
+    first_s: float = 0.5
+    longest_s: float = 30.0
+    total_s: float = 300.0
+
+
+class _Trouble(Exception):
+    """One attempt failed in a way that another attempt may mend.
+
+    fatal: when no attempt mends it, the door is at fault and not this request.
+    """
+
+    def __init__(
+        self, message: str, *, attempts: int | None, fatal: bool, wait_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.attempts, self.fatal, self.wait_s = attempts, fatal, wait_s
+
+
+class _Rejected(Exception):
+    """The server turned down this one request (400, 413, 422, ...)."""
+
+
+class EndpointDoor:
+    """A model behind a chat-completions endpoint. Thread-safe; one pool of connections, kept open.
+
+    The address may come with or without ``/v1`` (`chat_format.completions_url`). The key comes from the
+    environment alone: the variable that ``spec.api_key_env`` names, else TUNEWISE_API_KEY, else, at
+    openai.com only, OPENAI_API_KEY. It is sent as a bearer token and appears in no message.
+
+    Raises SettingError when the address is no endpoint or the named variable is not set.
+    patience, transport, sleep: how failures are waited out; the network, for tests; the clock, for tests.
+    """
+
+    def __init__(
+        self,
+        spec: EndpointSpec,
+        *,
+        patience: Patience | None = None,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._patience = patience or Patience()
+        self._url = completions_url(spec.endpoint)
+        parts = urlsplit(self._url)
+        self._where = f"{parts.scheme}://{parts.netloc}{parts.path}"
+        self._key_source, key = find_key(spec.api_key_env, parts.hostname or "", parts.scheme)
+        self._model = spec.name
+        self._limit_key = "max_tokens"
+        self._answered = False
+        self._errors_in_a_row = 0
+        self._count = threading.Lock()
+        self._limit = AdaptiveLimit(spec.concurrency)
+        self._client = _client(spec, key, loopback=_is_loopback(parts.hostname or ""), transport=transport)
+        first_s, longest_s = self._patience.first_s, self._patience.longest_s
+        self._backoff = tenacity.wait_exponential(first_s, longest_s) + tenacity.wait_random(0, first_s)
+        self._retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_Trouble),
+            wait=self._wait_s,
+            stop=self._is_enough,
+            sleep=sleep,
+            reraise=True,
+        )
+        self.name = spec.name
+        self.host: str | None = parts.netloc
+        self.fingerprint = _fingerprint(self._url, spec.name)
+        self.price = _price(spec)
+        self.context_window: int | None = None
+        self.batch_size = 1
+        self.concurrency = spec.concurrency
+
+    def __repr__(self) -> str:
+        return f"EndpointDoor({self._where!r}, {self._model!r})"
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        """One Answer per request, in order. Raises DoorError when the endpoint as a whole does not serve."""
+        return [self._answer_one(request) for request in requests]
+
+    def count_tokens(self, messages: Sequence[Message]) -> int | None:
+        """None: the server's tokenizer is not known here."""
+        return None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _answer_one(self, request: Request) -> Answer:
+        try:
+            answer = self._retrying(self._attempt, request)
+        except _Rejected as error:
+            return self._errored(str(error))
+        except _Trouble as trouble:
+            if trouble.fatal:
+                raise DoorError(
+                    f"{self._where}: {trouble}. What was answered is kept: mend it and run the same "
+                    "command again."
+                ) from None
+            return self._errored(str(trouble))
+        with self._count:
+            self._answered = True
+            self._errors_in_a_row = 0
+        return answer
+
+    def _errored(self, message: str) -> Answer:
+        with self._count:
+            self._errors_in_a_row += 1
+            in_a_row = self._errors_in_a_row
+        if in_a_row >= ERRORS_IN_A_ROW:
+            raise DoorError(
+                f"{self._where}: the last {in_a_row} requests failed one after the other; "
+                f"the last one with: {message}"
+            )
+        return Answer(text="", status="errored", finish="other", error=message)
+
+    def _attempt(self, request: Request) -> Answer:
+        """Send the request once (twice where the host wants the limit under its newer name)."""
+        limit_key = self._limit_key
+        response, seconds = self._post(request, limit_key)
+        if response.status_code == 400 and limit_key == "max_tokens" and _wants_newer_limit(response):
+            response, seconds = self._post(request, "max_completion_tokens")
+            if response.status_code != 400:
+                self._limit_key = "max_completion_tokens"
+        body = _json(response)
+        if response.status_code != 200 or (error_in(body) and not _has_choices(body)):
+            self._raise_failure(response, body)
+        if body is None:
+            kind = response.headers.get("content-type", "no content type")
+            raise DoorError(
+                f"{self._where}: JSON was expected, got {kind}: {shortened(response.text, 80)!r}. "
+                "Is this the address of an OpenAI-compatible server?"
+            )
+        return read_answer(body, price=self.price, seconds=seconds, where=self._where)
+
+    def _post(self, request: Request, limit_key: str) -> tuple[httpx.Response, float]:
+        body = chat_body(self._model, request, limit_key)
+        try:
+            with self._limit:
+                started = time.monotonic()
+                response = self._client.post(self._url, json=body)
+                seconds = time.monotonic() - started
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+            attempts = self._patience.attempts if self._answered else self._patience.attempts_at_first
+            raise _Trouble(f"cannot be reached ({_words(error)})", attempts=attempts, fatal=True) from error
+        except httpx.TimeoutException as error:
+            message = f"no answer within {self._client.timeout.read:g} s"
+            raise _Trouble(message, attempts=self._patience.timeouts, fatal=False) from error
+        except httpx.TransportError as error:
+            message = f"the connection broke ({_words(error)})"
+            raise _Trouble(message, attempts=self._patience.attempts, fatal=False) from error
+        except httpx.DecodingError as error:
+            raise DoorError(f"{self._where}: the reply could not be decoded ({_words(error)})") from error
+        if response.status_code == 429:
+            self._limit.throttled(started, _asked_wait(response))
+        else:
+            self._limit.succeeded()
+        return response, seconds
+
+    def _raise_failure(self, response: httpx.Response, body: object) -> NoReturn:
+        """Sort a reply that is no answer: the door's fault, worth another attempt, or this request's."""
+        status, code, said = error_in(body) or (None, None, response.text)
+        if response.status_code != 200:
+            status = response.status_code
+        said = self._without_key(shortened(said))
+        message = f"HTTP {status}: {said}" if status else f"the server reported an error: {said}"
+        if status == 401:
+            raise DoorError(f"{self._where}: the key was refused (HTTP 401). {self._key_source}")
+        if status == 403:
+            raise DoorError(f"{self._where}: the key was refused (HTTP 403: {said}). {self._key_source}")
+        if status == 402 or code == "insufficient_quota":
+            raise DoorError(f"{self._where}: the account has no credit left ({message})")
+        if status == 404:
+            raise DoorError(
+                f"{self._where}: not found ({message}). Check the address and the model name {self._model!r}"
+            )
+        if status is not None and 300 <= status < 400:
+            target = response.headers.get("location", "").partition("?")[0]
+            raise DoorError(f"{self._where}: moved to {target!r} (HTTP {status}); give that address instead")
+        if status == 429:
+            raise _Trouble(message, attempts=None, fatal=True, wait_s=_asked_wait(response))
+        if status in (408, 409) or status is None or status >= 500:
+            down = status in (502, 503)
+            wait_s = _asked_wait(response)
+            raise _Trouble(message, attempts=self._patience.attempts, fatal=down, wait_s=wait_s)
+        raise _Rejected(message)
+
+    def _without_key(self, text: str) -> str:
+        """``text`` without the key, whole or as the masked form that some hosts repeat."""
+        key = self._client.headers.get("authorization", "").removeprefix("Bearer ")
+        if key:
+            text = text.replace(key, "[key]")
+        return re.sub(r"\bsk-[\w*.-]+", "[key]", text)
+
+    def _wait_s(self, state: tenacity.RetryCallState) -> float:
+        """Exponential with jitter, and never sooner than the host asks for."""
+        trouble = _trouble(state)
+        asked = trouble.wait_s if trouble is not None else None
+        return max(self._backoff(state), asked or 0.0)
+
+    def _is_enough(self, state: tenacity.RetryCallState) -> bool:
+        trouble = _trouble(state)
+        attempts = trouble.attempts if trouble else 1
+        if attempts is not None and state.attempt_number >= attempts:
+            return True
+        return state.idle_for + state.upcoming_sleep > self._patience.total_s
+
+
+def find_key(variable: str | None, host: str, scheme: str) -> tuple[str, str | None]:
+    """Where the key comes from, in words for the message of a refusal, and the key; None: none is sent.
+
+    variable: the name from the task file; when given, it must be set. Raises SettingError when it is not,
+    or when the value cannot stand in a header.
+    """
+    names = [variable] if variable else ["TUNEWISE_API_KEY"]
+    if not variable and scheme == "https" and (host == "openai.com" or host.endswith(".openai.com")):
+        names.append("OPENAI_API_KEY")
+    for name in names:
+        key = os.environ.get(name, "").strip()
+        if not key:
+            continue
+        if not key.isascii() or not key.isprintable():
+            raise SettingError(
+                f"the environment variable {name} holds characters that no key has (a line break, a letter "
+                "outside ASCII); set it to the bare key"
+            )
+        return f"It came from the environment variable {name}", key
+    if variable:
+        raise SettingError(
+            f"the task names the environment variable {variable} for the key (`api_key_env`), but it is not "
+            f"set; run: export {variable}=..."
+        )
+    return f"No key was sent: set {' or '.join(names)} in the environment", None
+
+
+def _client(
+    spec: EndpointSpec, key: str | None, *, loopback: bool, transport: httpx.BaseTransport | None
+) -> httpx.Client:
+    """One pool with as many connections as requests may be under way."""
+    headers = {"accept": "application/json"}
+    if key is not None:
+        headers["authorization"] = f"Bearer {key}"
+    return httpx.Client(
+        headers=headers,
+        timeout=httpx.Timeout(spec.timeout_s, connect=min(CONNECT_TIMEOUT_S, spec.timeout_s), pool=None),
+        limits=httpx.Limits(
+            max_connections=spec.concurrency,
+            max_keepalive_connections=spec.concurrency,
+            keepalive_expiry=30.0,
+        ),
+        # A proxy that serves the outside world cannot reach a server on this machine.
+        trust_env=not loopback,
+        transport=transport,
+    )
+
+
+def _price(spec: EndpointSpec) -> Price | None:
+    rates = spec.usd_per_million
+    return None if rates is None else Price(rates.input, rates.output, rates.cached_input)
+
+
+def _fingerprint(url: str, model: str) -> str:
+    text = json.dumps(["endpoint", url, model], ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _trouble(state: tenacity.RetryCallState) -> _Trouble | None:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return error if isinstance(error, _Trouble) else None
+
+
+def _asked_wait(response: httpx.Response) -> float | None:
+    return retry_after_s(response.headers.get("retry-after"))
+
+
+def _json(response: httpx.Response) -> object | None:
+    try:
+        body: object = response.json()
+    except ValueError:
+        return None
+    return body
+
+
+def _has_choices(body: object) -> bool:
+    return isinstance(body, Mapping) and bool(body.get("choices"))
+
+
+def _wants_newer_limit(response: httpx.Response) -> bool:
+    return "max_completion_tokens" in response.text
+
+
+def _words(error: Exception) -> str:
+    return shortened(str(error)) or type(error).__name__

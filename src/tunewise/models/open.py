@@ -1,0 +1,52 @@
+"""From what a task names to an open door."""
+
+from pathlib import Path
+
+from tunewise.errors import SettingError
+from tunewise.models.door import Door
+from tunewise.task import EndpointSpec, ScriptedSpec
+
+LOCAL_EXTRA = frozenset({"accelerate", "gguf", "peft", "safetensors", "tokenizers", "torch", "transformers"})
+
+
+def open_door(
+    spec: str | EndpointSpec | ScriptedSpec, *, adapter: Path | None = None, usd_per_hour: float | None = None
+) -> Door:
+    """Open the model that a task names: ``embedded``, a folder, a hub id, an endpoint or a scripted one.
+
+    adapter: folder of a LoRA adapter, for local weights only. usd_per_hour: what the machine that runs
+    local weights costs. Raises SettingError when the model cannot be used as asked, and when local weights
+    are asked for without the extra that runs them.
+    """
+    if isinstance(spec, str):
+        return _open_local(spec, adapter, usd_per_hour)
+    if adapter is not None:
+        what = spec.endpoint if isinstance(spec, EndpointSpec) else spec.scripted
+        raise SettingError(
+            f"an adapter needs local weights, and {what} has none here; name a folder, a hub id or "
+            "'embedded' as `tune.model`"
+        )
+    if isinstance(spec, EndpointSpec):
+        from tunewise.models.endpoint import EndpointDoor
+
+        return EndpointDoor(spec)
+    from tunewise.models.scripted import ScriptedDoor
+
+    return ScriptedDoor(spec.scripted)
+
+
+def _open_local(name: str, adapter: Path | None, usd_per_hour: float | None) -> Door:
+    try:
+        from tunewise.models.embedded import embedded_folder
+        from tunewise.models.local import LocalDoor
+
+        folder = embedded_folder() if name == "embedded" else name
+        door: Door = LocalDoor(folder, adapter=adapter, name=name, usd_per_hour=usd_per_hour)
+        return door
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in LOCAL_EXTRA:
+            raise
+        raise SettingError(
+            f"the model {name!r} runs on this machine, which needs {error.name}; "
+            "run: pip install 'tunewise[local]'"
+        ) from None
