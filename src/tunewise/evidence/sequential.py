@@ -140,7 +140,7 @@ class ExactTest(Rule):
         return largest_rejected(rejected, null)
 
     def provable(self) -> float | None:
-        """The smallest true quality that ends in *meets* with 80 % power, exactly; None if not even 1 does."""
+        """The smallest true quality that gives *meets* with 80 % power, exactly; None if even 1 would not."""
 
         def proved(p: float) -> bool:
             return self.fate(p).meets >= POWER
