@@ -1,0 +1,423 @@
+"""The run's store: what was asked, answered, read and fixed, on disk before it counts. Only ever appended to.
+
+SQLite in WAL mode with synchronous=NORMAL: a commit is in the operating system's hands when the call
+returns, so kill -9 loses nothing committed; a power cut may lose the last commits, never the file.
+Every row carries the SHA-256 of its content, and ``verify`` recomputes them all.
+"""
+
+import json
+import os
+import socket
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+from filelock import FileLock, Timeout
+
+from tunewise.database import connect, failures_in_words, make_folder, migrate, transaction
+from tunewise.errors import RunError, SettingError, StoreError
+from tunewise.evidence.records import Outcome
+from tunewise.models.door import Answer, Request
+
+APPLICATION_ID = 0x74756E65  # "tune"
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a run has spent so far, over all its sessions.
+
+    calls: answers received, the errored ones among them. tokens_in, tokens_out: as far as the doors
+    told, None when calls were made and none was told. usd: prices of the calls (where a priced door
+    could not tell one, what was reserved for it) and other costs; None when there were calls and
+    nothing had a price. seconds: wall time, this session up to now included.
+    """
+
+    calls: int = 0
+    tokens_in: int | None = 0
+    tokens_out: int | None = 0
+    usd: float | None = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One finished call, as it goes on record. door: fingerprint. upper_usd: what was reserved for it."""
+
+    key: str
+    answer: Answer
+    door: str
+    purpose: str
+    rung: str
+    request: Request
+    upper_usd: float | None = None
+
+
+class Store:
+    """The store of one run, open for this process alone. All methods may be called from any thread.
+
+    Every method that writes returns after its commit and raises StoreError when that failed; then
+    nothing of it was written, and what was committed before stands.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: FileLock) -> None:
+        """Use ``Store.open``."""
+        self.path = path
+        self._connection = connection
+        self._process_lock = lock
+        self._lock = threading.RLock()
+        self._started = time.monotonic()
+        self._session = 0
+        self.run_id = ""
+
+    @classmethod
+    def open(cls, url: str | Path, settings: Mapping[str, Any]) -> "Store":
+        """Open the run at ``url`` (a path or ``sqlite:///PATH``), or start it with ``settings`` (JSON-able).
+
+        Raises RunError when another process has it open, when it was started with other settings (each
+        difference is listed) or when the file is another program's; SettingError for an unknown URL;
+        StoreError when the folder or file cannot be created, read or written.
+        """
+        path = path_of(url)
+        make_folder(path.parent)
+        lock = _lock_or_refuse(path)
+        try:
+            connection = connect(
+                path, pragmas=("journal_mode=WAL", "synchronous=NORMAL", "recursive_triggers=ON")
+            )
+            try:
+                store = cls(path, connection, lock)
+                with failures_in_words(path):
+                    migrate(connection, path, "migrations", APPLICATION_ID)
+                    store._begin(plain(dict(settings)))
+            except BaseException:
+                connection.close()
+                raise
+        except BaseException:
+            lock.release()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Hand the run back. Later calls of other methods are an error of the caller."""
+        with self._lock:
+            self._connection.close()
+            self._process_lock.release()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that the run was started with."""
+        return cast(dict[str, Any], json.loads(self._meta("settings") or "{}"))
+
+    # Calls
+
+    def call(self, key: str) -> Answer | None:
+        """The answer on record for this request; None when there is none that stands (so an errored one)."""
+        with self._lock, failures_in_words(self.path):
+            row = self._connection.execute(
+                f"SELECT {ANSWER_COLUMNS} FROM calls WHERE key = ?", (key,)
+            ).fetchone()
+        return None if row is None else answer_of(row)
+
+    def record_call(
+        self,
+        key: str,
+        answer: Answer,
+        *,
+        door: str,
+        purpose: str,
+        rung: str,
+        request: Request,
+        upper_usd: float | None = None,
+    ) -> Answer:
+        """Record one finished call; see ``record_calls``."""
+        return self.record_calls([Call(key, answer, door, purpose, rung, request, upper_usd)])[0]
+
+    def record_calls(self, calls: Sequence[Call]) -> list[Answer]:
+        """Record finished calls in one commit, and return their answers as ``call`` will give them.
+
+        An errored answer goes to ``failures``: it is counted in ``spent`` and asked for again on
+        resuming. So does a second answer to one request, and the first is returned.
+        """
+        with self._writing():
+            return [self._insert_call(call) for call in calls]
+
+    def _insert_call(self, call: Call) -> Answer:
+        answer = storable(call.answer)
+        first = self.call(call.key)
+        row = {
+            "key": call.key,
+            "door": call.door,
+            "purpose": call.purpose,
+            "rung": call.rung,
+            "request": request_json(call.request),
+            **{name: getattr(answer, name) for name in _ANSWER if name != "upper_usd"},
+            "upper_usd": call.upper_usd,
+        }
+        self._insert("failures" if first is not None or answer.status == "errored" else "calls", row)
+        return answer if first is None else first
+
+    # Outcomes
+
+    def record_outcome(self, rung: str, outcome: Outcome, *, call: str | None = None) -> None:
+        """Record one outcome; see ``record_outcomes``."""
+        self.record_outcomes(rung, [(outcome, call)])
+
+    def record_outcomes(self, rung: str, outcomes: Sequence[tuple[Outcome, str | None]]) -> None:
+        """Record outcomes that a test has read, each with the key of its call, in one commit.
+
+        An outcome that stands already is not written again; another one for the same position (an
+        errored item that was asked again) is added and stands from then on.
+        """
+        with self._writing():
+            for outcome, call in outcomes:
+                row = outcome_row(rung, outcome, call)
+                latest = self._connection.execute(
+                    f"SELECT {', '.join(row)} FROM outcomes WHERE rung = ? AND position = ? ORDER BY seq DESC LIMIT 1",
+                    (rung, outcome.position),
+                ).fetchone()
+                if latest != tuple(row.values()):
+                    self._insert("outcomes", row)
+
+    def outcomes(self, rung: str) -> tuple[Outcome, ...]:
+        """The outcomes that stand for a rung, by position."""
+        names = [field.name for field in fields(Outcome)]
+        with self._lock, failures_in_words(self.path):
+            rows = self._connection.execute(
+                f"SELECT {', '.join(names)} FROM outcomes WHERE seq IN "
+                "(SELECT max(seq) FROM outcomes WHERE rung = ? GROUP BY position) ORDER BY position",
+                (rung,),
+            ).fetchall()
+        return tuple(outcome_of(dict(zip(names, row, strict=True))) for row in rows)
+
+    # Fixed once, told, paid
+
+    def freeze(self, name: str, value: Any) -> Any:
+        """Fix ``value`` (JSON-able) under ``name`` unless one is fixed already; return the one that stands.
+
+        What is returned has always been through JSON (tuples are lists, keys are strings).
+        """
+        with self._writing():
+            row = self._connection.execute("SELECT value FROM frozen WHERE name = ?", (name,)).fetchone()
+            if row is None:
+                row = (as_json(value),)
+                self._insert("frozen", {"name": name, "value": row[0]})
+        return json.loads(row[0])
+
+    def frozen(self, name: str) -> Any | None:
+        """What was fixed under ``name``, None when nothing was."""
+        with self._lock, failures_in_words(self.path):
+            row = self._connection.execute("SELECT value FROM frozen WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def log(self, event: str, facts: Mapping[str, Any]) -> None:
+        """Record that something happened. Also marks the wall time, so long silent steps should call it."""
+        with self._writing():
+            self._insert("events", {"event": event, "facts": as_json(dict(facts))})
+
+    def events(self, event: str) -> tuple[dict[str, Any], ...]:
+        """The facts of all events of this name, in order."""
+        with self._lock, failures_in_words(self.path):
+            rows = self._connection.execute(
+                "SELECT facts FROM events WHERE event = ? ORDER BY seq", (event,)
+            ).fetchall()
+        return tuple(json.loads(facts) for (facts,) in rows)
+
+    def record_cost(self, what: str, usd: float, *, rung: str) -> None:
+        """Record a cost in USD that is no call, such as training on a machine with a price."""
+        with self._writing():
+            self._insert("costs", {"rung": rung, "what": what, "usd": float(usd)})
+
+    def spent(self) -> Spent:
+        """What all sessions of this run have spent so far, this one up to now included."""
+        with self._lock, failures_in_words(self.path):
+            calls, tokens_in, tokens_out, call_usd = self._connection.execute(_SPENT_ON_CALLS).fetchone()
+            (cost_usd,) = self._connection.execute("SELECT sum(usd) FROM costs").fetchone()
+            (before,) = self._connection.execute(_SECONDS_BEFORE, {"session": self._session}).fetchone()
+        nothing_told = None if calls else 0
+        priced = [usd for usd in (call_usd, cost_usd) if usd is not None]
+        return Spent(
+            calls=calls,
+            tokens_in=nothing_told if tokens_in is None else tokens_in,
+            tokens_out=nothing_told if tokens_out is None else tokens_out,
+            usd=sum(priced) if priced else (None if calls else 0.0),
+            seconds=(before or 0.0) + self._now(),
+        )
+
+    def verify(self) -> list[str]:
+        """Read every row again: file structure, content hashes, numbering, request keys, references.
+
+        Returns the problems in words, none when the store is whole. Finds damage and edits from
+        outside, such as a flipped byte, that would otherwise pass as measurements.
+        """
+        with self._lock:
+            try:
+                return [
+                    *_structure(self._connection),
+                    *_rows(self._connection),
+                    *_references(self._connection),
+                ]
+            except sqlite3.DatabaseError as error:
+                return [f"the file cannot be read to its end: {error}"]
+
+    # Inside
+
+    def _begin(self, settings: dict[str, Any]) -> None:
+        """Take up the run: fix or compare the settings, open a session."""
+        from tunewise import __version__
+
+        with transaction(self._connection):
+            then = self._meta("settings")
+            if then is None:
+                for name, value in (("run_id", uuid.uuid4().hex), ("settings", as_json(settings))):
+                    self._connection.execute("INSERT INTO meta (name, value) VALUES (?, ?)", (name, value))
+            elif json.loads(then) != settings:
+                raise RunError(_other_settings(self.path, json.loads(then), settings))
+            started = datetime.now(UTC).isoformat(timespec="seconds")
+            self._session = (
+                self._connection.execute(
+                    "INSERT INTO sessions (started, pid, host, version) VALUES (?, ?, ?, ?)",
+                    (started, os.getpid(), socket.gethostname(), __version__),
+                ).lastrowid
+                or 0
+            )
+        self.run_id = self._meta("run_id") or ""
+
+    def _meta(self, name: str) -> str | None:
+        with self._lock, failures_in_words(self.path):
+            row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def _now(self) -> float:
+        return time.monotonic() - self._started
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock, failures_in_words(self.path), transaction(self._connection):
+            yield
+
+    def _insert(self, table: str, row: Mapping[str, Any]) -> None:
+        full = {"session": self._session, "at": self._now(), **row}
+        names = COLUMNS[table]
+        values = [full[name] for name in names]
+        marks = ", ".join("?" * (len(names) + 1))
+        self._connection.execute(
+            f"INSERT INTO {table} ({', '.join(names)}, hash) VALUES ({marks})",
+            (*values, content_hash(table, values)),
+        )
+
+
+def path_of(url: str | Path) -> Path:
+    """The file that a store's URL names. Raises SettingError for a scheme that is not ``sqlite``."""
+    if isinstance(url, Path):
+        return url
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return Path(url)
+    if scheme != "sqlite" or not rest.startswith("/") or len(rest) < 2:
+        raise SettingError(
+            f"store {url!r}: expected a path or sqlite:///PATH (four slashes for an absolute path); "
+            "other stores are not supported."
+        )
+    return Path(rest[1:])
+
+
+def _lock_or_refuse(path: Path) -> FileLock:
+    """The lock beside the file, held. Raises RunError at once when another process holds it."""
+    lock = FileLock(f"{path}.lock", thread_local=False)
+    with failures_in_words(path):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"{path} is in use by {_holder(path)}: wait until it ends, end it, or choose another --out."
+            ) from None
+    return lock
+
+
+def _holder(path: Path) -> str:
+    """The process that opened the run last, as far as it can be read."""
+    try:
+        connection = sqlite3.connect(f"file:{path.absolute()}?mode=ro", uri=True, timeout=1.0)
+        try:
+            row = connection.execute("SELECT pid, host FROM sessions ORDER BY seq DESC LIMIT 1").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        row = None
+    return "another process" if row is None else f"another process (pid {row[0]} on {row[1]})"
+
+
+def _other_settings(path: Path, then: dict[str, Any], now: dict[str, Any]) -> str:
+    before, after = _flat(then), _flat(now)
+    lines = [
+        f"  - {key}: then {_short(before, key)}, now {_short(after, key)}"
+        for key in sorted({*before, *after})
+        if key not in before or key not in after or before[key] != after[key]
+    ]
+    return "\n".join(
+        [
+            f"{path} holds a run that was started with other settings:",
+            *lines,
+            "Choose another --out for a new run, or go back to these settings to resume this one.",
+        ]
+    )
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, dict) and inner:
+            flat.update(_flat(inner, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = inner
+    return flat
+
+
+def _short(settings: Mapping[str, Any], key: str) -> str:
+    if key not in settings:
+        return "(not set)"
+    text = json.dumps(settings[key], ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+_SPENT_ON_CALLS = """
+    SELECT count(*), sum(tokens_in), sum(tokens_out), sum(coalesce(usd, upper_usd))
+    FROM (SELECT tokens_in, tokens_out, usd, upper_usd FROM calls
+          UNION ALL SELECT tokens_in, tokens_out, usd, upper_usd FROM failures)
+"""
+
+_SECONDS_BEFORE = """
+    SELECT sum(latest) FROM (
+        SELECT max(at) AS latest FROM (
+            SELECT session, at FROM calls UNION ALL SELECT session, at FROM failures
+            UNION ALL SELECT session, at FROM outcomes UNION ALL SELECT session, at FROM costs
+            UNION ALL SELECT session, at FROM frozen UNION ALL SELECT session, at FROM events
+        ) WHERE session <> :session GROUP BY session
+    )
+"""
+
+
+def open_for_reading(url: str | Path) -> sqlite3.Connection:
+    """A read-only connection to a run's file, also while it is in use. Raises StoreError when there is none."""
+    path = path_of(url)
+    if not path.is_file():
+        raise StoreError(f"{path}: no run is there: name the folder of a run that was started.")
+    with failures_in_words(path):
+        return sqlite3.connect(f"file:{path.absolute()}?mode=ro", uri=True)
