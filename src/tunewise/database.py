@@ -8,12 +8,13 @@ from pathlib import Path
 
 from tunewise.errors import RunError, StoreError
 
+_READ_ONLY = "it cannot be written; make the file and its folder writable, or choose another folder"
 _ADVICE = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space and run the same command again",
     sqlite3.SQLITE_IOERR: "the disk could not be read or written; check its free space and its health, "
     "then run the same command again",
-    sqlite3.SQLITE_READONLY: "it cannot be written; make the file and its folder writable, or choose another folder",
-    sqlite3.SQLITE_PERM: "it cannot be written; make the file and its folder writable, or choose another folder",
+    sqlite3.SQLITE_READONLY: _READ_ONLY,
+    sqlite3.SQLITE_PERM: _READ_ONLY,
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that its folder exists and can be written, "
     "or choose another folder",
     sqlite3.SQLITE_NOTADB: "it is not a database, or it is damaged; move it away, or choose another folder",
@@ -47,7 +48,8 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         why = error.strerror or str(error)
         raise StoreError(
-            f"{folder}: the folder cannot be created ({why}): choose another folder, or make its parent writable."
+            f"{folder}: the folder cannot be created ({why}): choose another folder, or make its parent "
+            "writable."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""How often these certification items have been opened on this machine, by any run: looking again is paid for.
+"""How often these certification items have been opened here, by any run: looking again is paid for.
 
 One small SQLite file in the user's data folder, so that a new output folder, target, seed or model does
 not reset the count. It holds content hashes of rows, run ids and times, and no text.
@@ -67,7 +67,8 @@ def opening_number(keys: Iterable[str], run_id: str) -> Opening:
         opening = _count(ledger, keys, run_id)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         ledger.execute(
-            "INSERT OR IGNORE INTO openings (example, run, at) SELECT example, ?, ? FROM asked ORDER BY example",
+            "INSERT OR IGNORE INTO openings (example, run, at) "
+            "SELECT example, ?, ? FROM asked ORDER BY example",
             (run_id, now),
         )
     return opening

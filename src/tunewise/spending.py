@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tunewise.errors import BudgetEnded
 from tunewise.models.door import Price, Request
-from tunewise.store import Spent
+from tunewise.store_account import Spent
 
 _UNITS = 10**12  # money is added up in whole picodollars, so that no rounding can pass the cap
 # Tokens that a chat template may add to the bytes of the messages. Assumed: the default system texts

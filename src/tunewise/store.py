@@ -23,28 +23,28 @@ from typing import Any, cast
 from filelock import FileLock, Timeout
 
 from tunewise.database import connect, failures_in_words, make_folder, migrate, transaction
-from tunewise.errors import RunError, SettingError, StoreError
+from tunewise.errors import RunError, SettingError
 from tunewise.evidence.records import Outcome
 from tunewise.models.door import Answer, Request
+from tunewise.store_account import Account, Spent
+from tunewise.store_check import problems
+from tunewise.store_rows import (
+    ANSWER_COLUMNS,
+    ANSWER_NAMES,
+    COLUMNS,
+    answer_of,
+    as_json,
+    content_hash,
+    outcome_of,
+    outcome_row,
+    plain,
+    request_json,
+    storable,
+)
+
+__all__ = ["Call", "Spent", "Store", "path_of"]
 
 APPLICATION_ID = 0x74756E65  # "tune"
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What a run has spent so far, over all its sessions.
-
-    calls: answers received, the errored ones among them. tokens_in, tokens_out: as far as the doors
-    told, None when calls were made and none was told. usd: prices of the calls (where a priced door
-    could not tell one, what was reserved for it) and other costs; None when there were calls and
-    nothing had a price. seconds: wall time, this session up to now included.
-    """
-
-    calls: int = 0
-    tokens_in: int | None = 0
-    tokens_out: int | None = 0
-    usd: float | None = 0.0
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +154,12 @@ class Store:
         An errored answer goes to ``failures``: it is counted in ``spent`` and asked for again on
         resuming. So does a second answer to one request, and the first is returned.
         """
-        with self._writing():
-            return [self._insert_call(call) for call in calls]
+        with self._lock:
+            with self._writing():
+                answers = [self._insert_call(call) for call in calls]
+            for call in calls:
+                self._account.call(call.answer, call.upper_usd)
+        return answers
 
     def _insert_call(self, call: Call) -> Answer:
         answer = storable(call.answer)
@@ -166,7 +170,7 @@ class Store:
             "purpose": call.purpose,
             "rung": call.rung,
             "request": request_json(call.request),
-            **{name: getattr(answer, name) for name in _ANSWER if name != "upper_usd"},
+            **{name: getattr(answer, name) for name in ANSWER_NAMES},
             "upper_usd": call.upper_usd,
         }
         self._insert("failures" if first is not None or answer.status == "errored" else "calls", row)
@@ -188,7 +192,8 @@ class Store:
             for outcome, call in outcomes:
                 row = outcome_row(rung, outcome, call)
                 latest = self._connection.execute(
-                    f"SELECT {', '.join(row)} FROM outcomes WHERE rung = ? AND position = ? ORDER BY seq DESC LIMIT 1",
+                    f"SELECT {', '.join(row)} FROM outcomes WHERE rung = ? AND position = ? "
+                    "ORDER BY seq DESC LIMIT 1",
                     (rung, outcome.position),
                 ).fetchone()
                 if latest != tuple(row.values()):
@@ -240,24 +245,15 @@ class Store:
 
     def record_cost(self, what: str, usd: float, *, rung: str) -> None:
         """Record a cost in USD that is no call, such as training on a machine with a price."""
-        with self._writing():
-            self._insert("costs", {"rung": rung, "what": what, "usd": float(usd)})
+        with self._lock:
+            with self._writing():
+                self._insert("costs", {"rung": rung, "what": what, "usd": float(usd)})
+            self._account.pay(usd)
 
     def spent(self) -> Spent:
         """What all sessions of this run have spent so far, this one up to now included."""
-        with self._lock, failures_in_words(self.path):
-            calls, tokens_in, tokens_out, call_usd = self._connection.execute(_SPENT_ON_CALLS).fetchone()
-            (cost_usd,) = self._connection.execute("SELECT sum(usd) FROM costs").fetchone()
-            (before,) = self._connection.execute(_SECONDS_BEFORE, {"session": self._session}).fetchone()
-        nothing_told = None if calls else 0
-        priced = [usd for usd in (call_usd, cost_usd) if usd is not None]
-        return Spent(
-            calls=calls,
-            tokens_in=nothing_told if tokens_in is None else tokens_in,
-            tokens_out=nothing_told if tokens_out is None else tokens_out,
-            usd=sum(priced) if priced else (None if calls else 0.0),
-            seconds=(before or 0.0) + self._now(),
-        )
+        with self._lock:
+            return self._account.spent(self._now())
 
     def verify(self) -> list[str]:
         """Read every row again: file structure, content hashes, numbering, request keys, references.
@@ -266,14 +262,7 @@ class Store:
         outside, such as a flipped byte, that would otherwise pass as measurements.
         """
         with self._lock:
-            try:
-                return [
-                    *_structure(self._connection),
-                    *_rows(self._connection),
-                    *_references(self._connection),
-                ]
-            except sqlite3.DatabaseError as error:
-                return [f"the file cannot be read to its end: {error}"]
+            return problems(self._connection)
 
     # Inside
 
@@ -284,18 +273,15 @@ class Store:
         with transaction(self._connection):
             then = self._meta("settings")
             if then is None:
-                for name, value in (("run_id", uuid.uuid4().hex), ("settings", as_json(settings))):
-                    self._connection.execute("INSERT INTO meta (name, value) VALUES (?, ?)", (name, value))
+                self._insert("meta", {"name": "run_id", "value": uuid.uuid4().hex})
+                self._insert("meta", {"name": "settings", "value": as_json(settings)})
             elif json.loads(then) != settings:
                 raise RunError(_other_settings(self.path, json.loads(then), settings))
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            self._session = (
-                self._connection.execute(
-                    "INSERT INTO sessions (started, pid, host, version) VALUES (?, ?, ?, ?)",
-                    (started, os.getpid(), socket.gethostname(), __version__),
-                ).lastrowid
-                or 0
-            )
+            host, pid = socket.gethostname(), os.getpid()
+            opened = {"started": started, "pid": pid, "host": host, "version": __version__}
+            self._session = self._insert("sessions", opened)
+            self._account = Account(self._connection, self._session)
         self.run_id = self._meta("run_id") or ""
 
     def _meta(self, name: str) -> str | None:
@@ -311,15 +297,17 @@ class Store:
         with self._lock, failures_in_words(self.path), transaction(self._connection):
             yield
 
-    def _insert(self, table: str, row: Mapping[str, Any]) -> None:
+    def _insert(self, table: str, row: Mapping[str, Any]) -> int:
+        """Add a row with its place in time and its hash; returns its number."""
         full = {"session": self._session, "at": self._now(), **row}
         names = COLUMNS[table]
         values = [full[name] for name in names]
         marks = ", ".join("?" * (len(names) + 1))
-        self._connection.execute(
+        cursor = self._connection.execute(
             f"INSERT INTO {table} ({', '.join(names)}, hash) VALUES ({marks})",
             (*values, content_hash(table, values)),
         )
+        return cursor.lastrowid or 0
 
 
 def path_of(url: str | Path) -> Path:
@@ -395,29 +383,3 @@ def _short(settings: Mapping[str, Any], key: str) -> str:
         return "(not set)"
     text = json.dumps(settings[key], ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-_SPENT_ON_CALLS = """
-    SELECT count(*), sum(tokens_in), sum(tokens_out), sum(coalesce(usd, upper_usd))
-    FROM (SELECT tokens_in, tokens_out, usd, upper_usd FROM calls
-          UNION ALL SELECT tokens_in, tokens_out, usd, upper_usd FROM failures)
-"""
-
-_SECONDS_BEFORE = """
-    SELECT sum(latest) FROM (
-        SELECT max(at) AS latest FROM (
-            SELECT session, at FROM calls UNION ALL SELECT session, at FROM failures
-            UNION ALL SELECT session, at FROM outcomes UNION ALL SELECT session, at FROM costs
-            UNION ALL SELECT session, at FROM frozen UNION ALL SELECT session, at FROM events
-        ) WHERE session <> :session GROUP BY session
-    )
-"""
-
-
-def open_for_reading(url: str | Path) -> sqlite3.Connection:
-    """A read-only connection to a run's file, also while it is in use. Raises StoreError when there is none."""
-    path = path_of(url)
-    if not path.is_file():
-        raise StoreError(f"{path}: no run is there: name the folder of a run that was started.")
-    with failures_in_words(path):
-        return sqlite3.connect(f"file:{path.absolute()}?mode=ro", uri=True)

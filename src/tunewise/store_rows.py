@@ -25,6 +25,8 @@ _ANSWER = (
 )
 _OUTCOME = ("text", "tokens_in", "tokens_out", "seconds", "usd", "detail", "error")
 COLUMNS: dict[str, tuple[str, ...]] = {
+    "meta": ("name", "value"),
+    "sessions": ("started", "pid", "host", "version"),
     "calls": (*_PLACE, "key", "door", "purpose", "rung", "request", *_ANSWER),
     "failures": (*_PLACE, "key", "door", "purpose", "rung", "request", *_ANSWER),
     "outcomes": (*_PLACE, "rung", "position", "example", "call", "status", "value", *_OUTCOME),

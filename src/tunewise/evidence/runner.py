@@ -46,7 +46,7 @@ class Gathered:
 
 
 class Runner:
-    """Asks doors on behalf of one run: from the store first, within the cap, each answer on disk before it counts.
+    """Asks doors on behalf of one run: the store first, within the cap, each answer on disk before it counts.
 
     executor: where calls run, in the shape of ``concurrent.futures.Executor``; threads by default.
     Whatever ends a step early (DoorError, StoreError, BudgetEnded, an interrupt), calls under way are

@@ -1,8 +1,10 @@
 -- A run: what was asked and answered, what the test read, what was fixed once. Rows are only ever added.
 
 CREATE TABLE meta (
-    name  TEXT PRIMARY KEY NOT NULL,
-    value TEXT NOT NULL
+    seq   INTEGER PRIMARY KEY,
+    name  TEXT NOT NULL UNIQUE,
+    value TEXT NOT NULL,
+    hash  TEXT NOT NULL
 );
 
 -- One opening of the store by one process. Wall time of a run = sum over sessions of the latest `at`.
@@ -11,7 +13,8 @@ CREATE TABLE sessions (
     started TEXT    NOT NULL, -- UTC, ISO 8601
     pid     INTEGER NOT NULL,
     host    TEXT    NOT NULL,
-    version TEXT    NOT NULL
+    version TEXT    NOT NULL,
+    hash    TEXT    NOT NULL
 );
 
 -- Answers that stand: one per request identity, never asked for again.
