@@ -24,8 +24,8 @@ def json_fields(answer: str, references: Sequence[Any], context: MetricContext) 
     ``repaired_value``: the value after cutting the JSON out of prose or a code fence.
 
     Pairs: objects are walked by key, arrays without regard to order (all elements share one path), as in
-    the field-level F1 of Kim et al. (2022), ECCV, "OCR-free Document Understanding Transformer", section
-    4.2; an empty object or array is a leaf. Leaves are compared with their type: 1 equals 1.0, but
+    the field-level F1 of Kim et al. (2022), ECCV, "OCR-free Document Understanding Transformer", section 4;
+    an empty object or array is a leaf. Leaves are compared with their type: 1 equals 1.0, but
     neither "1" nor true; texts are equal up to outer white space and Unicode composition (NFC). Keys
     must be equal. A reference that is a text is parsed where it is JSON.
     """
@@ -92,7 +92,7 @@ def _parsed(text: str) -> Any:
 
 def _repaired(answer: str, references: Sequence[Any]) -> Counter[Pair] | None:
     """Pairs of the first JSON value within the answer of the kind that the references are."""
-    openings = {dict: "{", list: "["}
+    openings: dict[type, str] = {dict: "{", list: "["}
     wanted = {openings[t] for r in references if (t := type(reference_value(r))) in openings}
     found = cut_json(answer, "".join(sorted(wanted)))
     return None if found is None else pairs(found.value)

@@ -43,8 +43,9 @@ def parse_strict(text: str) -> Any:
             object_pairs_hook=_object,
         )
     except json.JSONDecodeError as mistake:
+        what = mistake.msg.lower().removesuffix(" at")
         place = f"line {mistake.lineno}, column {mistake.colno}"
-        raise NotStrictJson(f"not JSON: {mistake.msg.lower()} at {place}") from None
+        raise NotStrictJson(f"not JSON: {what} at {place}") from None
 
 
 def cut_json(text: str, openings: str) -> Found | None:
