@@ -7,7 +7,7 @@ Every row carries the SHA-256 of its content, and ``verify`` recomputes them all
 
 import json
 import os
-import socket
+import platform
 import sqlite3
 import threading
 import time
@@ -278,7 +278,7 @@ class Store:
             elif json.loads(then) != settings:
                 raise RunError(_other_settings(self.path, json.loads(then), settings))
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            host, pid = socket.gethostname(), os.getpid()
+            host, pid = platform.node(), os.getpid()
             opened = {"started": started, "pid": pid, "host": host, "version": __version__}
             self._session = self._insert("sessions", opened)
             self._account = Account(self._connection, self._session)

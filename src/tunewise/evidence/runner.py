@@ -56,11 +56,10 @@ class Runner:
     def __init__(
         self, store: Store, spending: Spending, progress: Progress, executor: Executor | None = None
     ) -> None:
-        self._pool = (
-            None if executor else ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="tunewise-call")
-        )
-        threads: Executor = executor or self._pool  # type: ignore[assignment]
-        self._hands = Hands(store, spending, threads, progress)
+        self._pool: ThreadPoolExecutor | None = None
+        if executor is None:
+            executor = self._pool = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="tunewise-call")
+        self._hands = Hands(store, spending, executor, progress)
         self._told = 0.0
 
     def close(self) -> None:
