@@ -12,17 +12,17 @@ from typing import Any
 from tunewise import __version__
 from tunewise.data import Example, Message, read_examples
 from tunewise.decision import Decision, choose
-from tunewise.errors import BudgetEnded, DataError, RunError, SettingError
+from tunewise.errors import DataError, RunError, SettingError
 from tunewise.evidence.baselines import baselines
 from tunewise.evidence.runner import Runner
-from tunewise.models.door import Answer, Decoding, Door
+from tunewise.models.door import Answer, Door
 from tunewise.models.open import open_door
 from tunewise.openings import opening_number
 from tunewise.plan import Plan, make_plan
 from tunewise.progress import Progress, Silent
-from tunewise.rungs.order import RUNGS, load_candidate
+from tunewise.rungs.order import load_candidate, rungs_for
 from tunewise.rungs.rung import Workbench
-from tunewise.run import Run, alpha_of, metric_context, score_answer, static_reasons
+from tunewise.run import Run, alpha_of, score_answer, static_reasons
 from tunewise.spending import Spending
 from tunewise.splits import Parts, certification_order, parts_from_files, split_examples
 from tunewise.store import Store
@@ -109,8 +109,8 @@ def tunable(task: Task) -> tuple[Callable[[Path | None], Door] | None, str]:
 def check(path_or_task: str | Path | Task, *, seed: int = 0, rungs: Sequence[str] | None = None) -> Plan:
     """What ``decide`` would do and what the data can prove, before any call is made."""
     opened = open_task(path_or_task, seed)
-    reasons = static_reasons(RUNGS, opened.bench(Path(), seed, Silent()), _known(rungs))
-    return make_plan(opened, RUNGS, reasons)
+    bench = opened.bench(Path(), seed, Silent())
+    return make_plan(opened, rungs_for(), static_reasons(rungs_for(), bench, _known(rungs)), bench)
 
 
 def decide(
@@ -138,26 +138,24 @@ def decide(
     opened = open_task(path_or_task, seed)
     task = opened.task
     folder = Path(out) if out is not None else Path("runs") / task.name
-    cold = opened.bench(folder / "rungs", seed, progress)
-    reasons = static_reasons(RUNGS, cold, _known(rungs))
-    if len(reasons) == len(RUNGS):
+    bench = opened.bench(folder / "rungs", seed, progress)
+    reasons = static_reasons(rungs_for(), bench, _known(rungs))
+    if len(reasons) == len(rungs_for()):
         said = "\n".join(f"  - {name}: {why}" for name, why in reasons.items())
         raise SettingError(f"no rung can be tried:\n{said}")
-    plan = make_plan(opened, RUNGS, reasons)
+    plan = make_plan(opened, rungs_for(), reasons, bench)
     _agree(plan, opened, max_usd, yes, confirm)
-    for warning in (*opened.warnings, *opened.parts.notes):
-        progress.tell("note", text=warning)
+    for text in plan.warnings:
+        progress.tell("note", text=text)
     progress.tell("plan", text=plan.headline)
-    settings = _settings(opened, seed, rungs)
-    with Store.open(folder / "run.sqlite", settings) as store:
+    with Store.open(folder / "run.sqlite", _settings(opened, seed, rungs)) as store:
+        write_json(folder / "task.json", task.model_dump(mode="json"))
         run = _run_on(store, opened, reasons, folder, seed, exhaustive, max_usd, progress)
-        ended = False
         try:
-            run.climb(RUNGS, reasons)
-        except BudgetEnded as end:
-            ended = True
-            progress.tell("note", text=str(end))
-        return _hand_over(run, opened, ended)
+            budget_ended = run.climb(rungs_for(), reasons)
+        finally:
+            run.runner.close()
+        return _hand_over(run, opened, budget_ended)
 
 
 def _agree(
@@ -168,7 +166,7 @@ def _agree(
     confirm: Callable[[Plan], bool] | None,
 ) -> None:
     """Priced calls need a yes; a money cap needs a price."""
-    cap = max_usd if max_usd is not None else opened.task.budget.usd
+    cap = money_cap(opened.task, max_usd)
     if cap is not None and opened.door.price is None and isinstance(opened.task.model, EndpointSpec):
         raise SettingError(
             f"a cap of {cap} USD cannot be kept: model {opened.door.name} has no price;"
@@ -181,6 +179,12 @@ def _agree(
             f"the calls to {opened.door.host} cost money ({plan.money});"
             " agree with --yes, or set a cap with --max-usd"
         )
+
+
+def money_cap(task: Task, max_usd: float | None) -> float | None:
+    """The lower of the caps that were given, in USD; None without one."""
+    caps = [max_usd, task.budget.usd if task.budget is not None else None]
+    return min((cap for cap in caps if cap is not None), default=None)
 
 
 def _settings(opened: Opened, seed: int, rungs: Sequence[str] | None) -> dict[str, Any]:
@@ -210,10 +214,9 @@ def _run_on(
     progress: Progress,
 ) -> Run:
     task = opened.task
-    caps = [cap for cap in (max_usd, task.budget.usd) if cap is not None]
-    hours = task.budget.hours
+    hours = task.budget.hours if task.budget is not None else None
     spending = Spending(
-        max_usd=min(caps) if caps else None,
+        max_usd=money_cap(task, max_usd),
         max_seconds=hours * 3600 if hours is not None else None,
         already=store.spent(),
     )
@@ -231,7 +234,7 @@ def _run_on(
         folder=folder,
         seed=seed,
         progress=progress,
-        alpha=alpha_of(store, RUNGS, reasons, opening.number),
+        alpha=alpha_of(store, rungs_for(), reasons, opening.number),
         exhaustive=exhaustive,
     )
 
@@ -325,7 +328,7 @@ def answer(
     built = folder / "rungs" / name
     if not built.is_dir():
         raise RunError(f"{folder} has not built {name!r}; it has {', '.join(_built(folder)) or 'no rung'}")
-    candidate = load_candidate(built)
+    candidate = load_candidate(built, saved_doors(folder))
     examples = [_as_example(given, place) for place, given in enumerate(inputs, 1)]
     step = max(1, candidate.door.batch_size * candidate.door.concurrency)
     for start in range(0, len(examples), step):
@@ -347,18 +350,27 @@ def _as_example(given: str | Sequence[Message], place: int) -> Example:
 
 def _known(rungs: Sequence[str] | None) -> Sequence[str] | None:
     """Rung names as asked for. Raises SettingError naming those that do not exist."""
-    if rungs is None:
-        return None
-    names = [rung.name for rung in RUNGS]
-    unknown = [name for name in rungs if name not in names]
-    if unknown:
-        raise SettingError(f"unknown rung {', '.join(unknown)}; known: {', '.join(names)}")
+    if rungs is not None:
+        rungs_for(rungs)
     return rungs
 
 
-def decoding_of(task: Task, seed: int) -> Decoding:
-    """The task's decoding settings as they pass through a door."""
-    return Decoding(task.decoding.max_new_tokens, task.decoding.temperature, seed)
+def saved_doors(folder: Path) -> Callable[[Path | None], Door]:
+    """Opens the doors that a run was decided on: the tuned weights for an adapter, else the model."""
+    path = folder / "task.json"
+    if not path.is_file():
+        raise RunError(f"{folder} holds no task.json: it is not a run folder, or the run never began")
+    task = Task.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    tune_door, missing = tunable(task)
+
+    def open_saved(adapter: Path | None) -> Door:
+        if adapter is None:
+            return open_door(task.model)
+        if tune_door is None:
+            raise RunError(f"{adapter} cannot be used: {missing}")
+        return tune_door(adapter)
+
+    return open_saved
 
 
 __all__ = [
@@ -366,8 +378,6 @@ __all__ = [
     "answer",
     "check",
     "decide",
-    "decoding_of",
-    "metric_context",
     "open_task",
     "read_parts",
     "versions",

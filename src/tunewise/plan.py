@@ -9,6 +9,7 @@ from tunewise.data import Example
 from tunewise.evidence.judgement import allowance, make_test
 from tunewise.evidence.metrics import METRICS
 from tunewise.models.door import Door
+from tunewise.openings import next_opening
 from tunewise.rungs.prompt import BYTES_PER_TOKEN, layout_of, prompt_tokens
 from tunewise.rungs.rung import Outlook, Rung, Workbench
 
@@ -64,14 +65,12 @@ class Plan:
         }
 
 
-def make_plan(
-    opened: "Opened", rungs: Sequence[Rung], reasons: Mapping[str, str], bench: Workbench, opening: int
-) -> Plan:
+def make_plan(opened: "Opened", rungs: Sequence[Rung], reasons: Mapping[str, str], bench: Workbench) -> Plan:
     """The plan of a run on this task.
 
-    reasons: rungs that are out, with the reason. opening: which opening of these certification items
-    this run would be, counted from 1. Counts tokens on up to 40 rows; asks no model.
+    reasons: rungs that are out, with the reason. Counts tokens on up to 40 rows; asks no model.
     """
+    opening = next_opening([example.key for example in opened.order]).number
     task, parts, order = opened.task, opened.parts, opened.order
     in_play = [rung for rung in rungs if rung.name not in reasons]
     test = make_test(

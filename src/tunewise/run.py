@@ -8,7 +8,8 @@ from typing import Any
 
 from tunewise.data import Example
 from tunewise.decision import Build, RungResult
-from tunewise.evidence.judgement import allowance, judge, make_test
+from tunewise.errors import BudgetEnded
+from tunewise.evidence.judgement import Test, allowance, judge, make_test
 from tunewise.evidence.metrics import METRICS, MetricContext
 from tunewise.evidence.records import Evidence, Outcome, Score
 from tunewise.evidence.runner import Runner
@@ -48,13 +49,12 @@ class Run:
     candidates: dict[str, Candidate] = field(default_factory=dict)
     outcomes: dict[str, tuple[Outcome, ...]] = field(default_factory=dict)
 
-    def climb(self, rungs: Sequence[Rung], left_out: Mapping[str, str]) -> None:
-        """Climb; what was found before an error stands in ``results``.
+    def climb(self, rungs: Sequence[Rung], left_out: Mapping[str, str]) -> bool:
+        """Climb, and say whether the budget ended it; what was found until then stands in ``results``.
 
         left_out: rungs that are skipped before any call, with the reason.
         """
-        steps: list[Step[Candidate]] = []
-        for step in climb(
+        steps = climb(
             rungs,
             cannot_help=lambda rung, done: left_out.get(rung.name) or rung.cannot_help(self.bench(done)),
             build=lambda rung, done: self.build(rung, self.bench(done)),
@@ -62,9 +62,25 @@ class Run:
             diagnose=self.diagnose,
             on_not_proved=self.task.on_not_proved,
             exhaustive=self.exhaustive,
-        ):
-            steps.append(step)
-            self.keep(step)
+        )
+        try:
+            for step in steps:
+                self.keep(step)
+        except BudgetEnded as end:
+            self.progress.tell("note", text=str(end))
+            self.keep_cut_off(rungs[len(self.results)])
+            return True
+        return False
+
+    def keep_cut_off(self, rung: Rung) -> None:
+        """The rung that the budget ended: what its test had read, or that it was not measured."""
+        outcomes = self.store.outcomes(rung.name)
+        if not outcomes:
+            self.keep(Step(rung.name, skipped_because="the budget ended the run before it was measured"))
+            return
+        evidence = judge(self.test(), outcomes, self.alpha)
+        self.outcomes[rung.name] = outcomes
+        self.keep(Step(rung.name, candidate=self.candidates[rung.name], evidence=evidence))
 
     def bench(self, done: Sequence[Step[Candidate]]) -> Workbench:
         """What the next rung may use: train and selection, and what the rungs below found."""
@@ -112,16 +128,19 @@ class Run:
         """The task's metric on one answer; what the door refused or could not give is no score."""
         return score_answer(self.task, self.parts, example, answer)
 
-    def gather(self, rung: Rung, candidate: Candidate) -> Evidence:
-        """Ask the certification items until the sequential test stops, and read the test."""
-        kind = METRICS[self.task.metric].kind
-        test = make_test(
-            kind,
+    def test(self) -> Test:
+        """The sequential test that every rung of this run faces."""
+        return make_test(
+            METRICS[self.task.metric].kind,
             target=self.task.target,
             tolerance=self.task.zone,
             alpha_meets=self.alpha,
             items=len(self.order),
         )
+
+    def gather(self, rung: Rung, candidate: Candidate) -> Evidence:
+        """Ask the certification items until the sequential test stops, and read the test."""
+        test = self.test()
         self.progress.tell("rung", rung=rung.name, state="measuring", cap=test.cap)
         gathered = self.runner.gather(
             candidate,
@@ -130,7 +149,7 @@ class Run:
             self.score,
             rung=rung.name,
             exhaustive=self.exhaustive,
-            on_look=lambda read: self.show(rung.name, read, test.cap),
+            on_look=lambda read: self.show(rung.name, read, test),
         )
         evidence = judge(test, gathered.outcomes[: gathered.stopped_at], self.alpha)
         self.outcomes[rung.name] = gathered.outcomes
@@ -146,13 +165,14 @@ class Run:
         )
         return evidence
 
-    def show(self, rung: str, read: Sequence[Outcome], cap: int) -> None:
-        """One look for the reader: the running mean, and what was spent so far."""
+    def show(self, rung: str, read: Sequence[Outcome], test: Test) -> None:
+        """One look for the reader: the running mean and its interval."""
         values = [o.value for o in read if o.value is not None]
         estimate = sum(values) / len(values) if values else None
-        self.progress.tell("measuring", rung=rung, n=len(read), cap=cap, estimate=estimate)
-        spent = self.store.spent()
-        self.progress.tell("spent", calls=spent.calls, usd=spent.usd, seconds=spent.seconds)
+        low, high = test.interval(values[: test.cap])
+        self.progress.tell(
+            "measuring", rung=rung, n=len(read), cap=test.cap, estimate=estimate, low=low, high=high
+        )
 
     def diagnose(self, rung: Rung, candidate: Candidate, evidence: Evidence) -> Gap | None:
         """Which gap the failures of a rung show, on selection items."""

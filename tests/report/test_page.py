@@ -42,7 +42,7 @@ def page(count: int = 20, text: str = ATTACK) -> str:
         tolerance=0.02,
         rungs=tuple(results),
         spent={"calls": 40, "usd": None},
-        baselines={"majority": {"estimate": None, "n": 0, "why": "no train rows"}},
+        baselines={"majority": {"quality": None, "n": 0, "why": "no train rows"}},
         openings={"number": 2, "alpha_per_rung": 0.003},
         data={"model": ATTACK},
         versions={"tunewise": "0"},
