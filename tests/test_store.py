@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,7 @@ from tunewise.errors import RunError, SettingError, StoreError
 from tunewise.evidence.records import Outcome
 from tunewise.models.door import Answer, Decoding, Request
 from tunewise.store import Call, Store
+from tunewise.store_check import problems
 
 SETTINGS = {"target": 0.9, "model": {"name": "a", "seed": 0}}
 DOOR = "door-fingerprint"
@@ -260,7 +262,7 @@ def test_verify_finds_a_flipped_byte_in_an_answer(path):
         assert store.verify() == ["calls row 8: its content does not have the recorded hash"]
 
 
-def test_verify_speaks_of_a_damaged_page_instead_of_failing(path):
+def test_a_damaged_page_is_spoken_of_by_verify_and_refused_when_opened(path):
     fill(path)
     with Store.open(path, SETTINGS) as store:
         store.record_calls([a_call(f"long {i}", Answer("x" * 3000)) for i in range(100)])
@@ -268,8 +270,10 @@ def test_verify_speaks_of_a_damaged_page_instead_of_failing(path):
     middle = len(content) // 2 // 4096 * 4096
     content[middle : middle + 3 * 4096] = b"\xff" * 3 * 4096
     path.write_bytes(content)
-    with Store.open(path, SETTINGS) as store:
-        assert store.verify()
+    with closing(sqlite3.connect(path)) as damaged:
+        assert problems(damaged)
+    with pytest.raises(StoreError, match=r"damaged; move it away"):
+        Store.open(path, SETTINGS)
 
 
 def test_a_file_that_is_no_database_is_named_with_what_to_do(path):
