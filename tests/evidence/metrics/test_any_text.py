@@ -1,0 +1,68 @@
+"""Every metric takes any text: it never raises, and its value lies in [0, 1]."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tunewise.evidence.metrics import METRICS, Metric, MetricContext
+from tunewise.evidence.records import Score
+
+CHOICES = MetricContext(choices=("yes", "no", "?"))
+ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates and control characters included
+MARKUP = st.text('{}[]":,\\ 0123eE+-.naultrfs\n\x00\ud800`', max_size=60)
+
+
+def check(metric: Metric, answer: str, references: list[Any]) -> Score:
+    found = metric.score(answer, references, CHOICES)
+    assert found.value is not None
+    assert 0 <= found.value <= 1
+    assert metric.kind == "graded" or found.value in (0, 1)
+    assert found.status in ("scored", "unparseable")
+    json.dumps(dict(found.detail), allow_nan=False)
+    str(found.detail.get("why", "")).encode("utf-8")
+    return found
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+@settings(max_examples=300, deadline=None)
+@given(answer=ANY_TEXT | MARKUP, reference=ANY_TEXT | MARKUP)
+def test_no_text_raises(metric: Metric, answer: str, reference: str) -> None:
+    check(metric, answer, [reference, {"a": reference}])
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "a ",
+        "[",
+        "{",
+        '"',
+        "\\",
+        "{}",
+        '{"a":',
+        "[1,",
+        "\x00",
+        "\ud800",
+        "x{",
+        "yes ",
+        "1",
+        '"\\"',
+        "ﷺ",
+        "\u0301",
+    ],
+)
+def test_a_megabyte_is_scored_within_seconds(metric: Metric, piece: str) -> None:
+    answer = (piece * (2**20 // len(piece) + 1))[: 2**20]
+    started = time.perf_counter()
+    check(metric, answer, [{"a": 1}, "yes"])
+    assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_no_references_give_0(metric: Metric) -> None:
+    assert check(metric, "yes", []).value == 0
