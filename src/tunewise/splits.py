@@ -1,24 +1,32 @@
 """Train / selection / certification: stable parts, groups and near-duplicates together, overlaps reported."""
 
-from collections.abc import Collection, Sequence
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tunewise.data import Example
+from tunewise.errors import DataError
+from tunewise.near import Shingles, near_to, normalised, shingles
 from tunewise.task import Split
 
 PartName = Literal["train", "selection", "certification"]
 OverlapKind = Literal["exact", "normalised", "near"]
 
+PART_NAMES: tuple[PartName, ...] = ("train", "selection", "certification")  # a merge takes the last of two
 MIN_CERTIFICATION = 16  # the first look of the sequential test
-NEAR = 0.8  # word 3-gram Jaccard from which two inputs are near-duplicates
+LARGE_CLUSTER = 0.2  # share of all rows from which one cluster is worth a note
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
     """A certification row that also stands, or nearly, in a part that rungs learn from.
 
-    similarity: word 3-gram Jaccard of the last user turns, in [0.8, 1].
+    similarity: word 3-gram Jaccard of the last user turns; in [0.8, 1] where ``kind`` is ``near``.
     """
 
     kind: OverlapKind
@@ -45,21 +53,214 @@ class Parts:
 
     def blocked_reason(self, learns_from: Collection[str] = ("train", "selection")) -> str | None:
         """Why a rung that learns from these parts cannot be certified; None when it can."""
-        raise RuntimeError
+        leaks = [o for o in self.overlaps if o.kind != "near" and o.part in learns_from]
+        if not leaks:
+            return None
+        rows = len({leak.certification.key for leak in leaks})
+        first = leaks[0]
+        return (
+            f"{rows} certification row{'s' if rows > 1 else ''} also stand in what it would learn from "
+            f"(the first: {_where(first.certification)}, and {_where(first.other)} in {first.part}); "
+            "take them out of one of the two"
+        )
+
+    def near_keys(self) -> frozenset[str]:
+        """Keys of certification rows near to a train or selection row, for the figure without them."""
+        return frozenset(overlap.certification.key for overlap in self.overlaps if overlap.kind == "near")
+
+
+def _where(row: Example) -> str:
+    return f"{row.source}, line {row.line}"
 
 
 def split_examples(rows: Sequence[Example], split: Split) -> Parts:
-    """Assign each row to a part by content, near-duplicates and groups together."""
-    raise RuntimeError
+    """Assign each row to a part by its content; groups and near-duplicates stay together.
+
+    Rows are taken in file order. A row of an earlier cluster's group, or whose last user turn
+    (normalised word 3-grams) has Jaccard >= 0.8 with that of a row of the cluster, joins it; a row that
+    joins none founds one, whose part follows from SHA-256 of its group or key. A row that joins several
+    merges them: certification if any is, else selection if any is. So rows that are appended never
+    take a row out of certification. Raises DataError below 16 certification rows (groups, if grouped).
+    """
+    clusters = _cluster(rows, [_part_by_hash(row, split) for row in rows])
+    members: dict[PartName, list[Example]] = {name: [] for name in PART_NAMES}
+    for number, row in enumerate(rows):
+        members[clusters.part(number)].append(row)
+    train, selection, certification = (tuple(members[name]) for name in PART_NAMES)
+    remedy = f"add rows ({len(rows)} now) or raise split.certification ({split.certification:g} now)"
+    _require_enough(certification, remedy)
+    notes = [*_size_notes(train, selection, certification), *_cluster_notes(rows, clusters)]
+    return Parts(train, selection, certification, len(clusters.sizes()), tuple(notes))
 
 
 def parts_from_files(
     train: Sequence[Example], selection: Sequence[Example], certification: Sequence[Example]
 ) -> Parts:
-    """Parts as the user gave them, with the overlaps of certification with the other two."""
-    raise RuntimeError
+    """Parts as the user gave them, with the overlaps of certification with the other two.
+
+    Per certification row and part the closest row is reported. ``exact``: the same turns (without the
+    system's); ``normalised``: the same words in them; ``near``: Jaccard >= 0.8 of the last user turns.
+    Raises DataError below 16 certification rows (groups, if grouped).
+    """
+    _require_enough(certification, "add rows to the certification file")
+    rows = (*train, *selection, *certification)
+    clusters = _cluster(rows, [0] * len(rows))
+    overlaps = (*_overlaps(certification, train, "train"), *_overlaps(certification, selection, "selection"))
+    notes = _size_notes(train, selection, certification)
+    tested = {row.group for row in certification} - {None}
+    shared = tested & {row.group for row in (*train, *selection)}
+    if shared:
+        notes.append(
+            f"{len(shared)} of the {len(tested)} certification groups also stand in train or selection "
+            f"(for example '{min(map(str, shared))[:60]}'): the figures may be better than on new groups"
+        )
+    return Parts(
+        tuple(train),
+        tuple(selection),
+        tuple(certification),
+        len(clusters.sizes()),
+        tuple(notes),
+        tuple(overlaps),
+    )
 
 
 def certification_order(parts: Parts, seed: int) -> tuple[Example, ...]:
-    """The fixed random order shared by all rungs; with groups one random row of each group."""
-    raise RuntimeError
+    """The fixed random order shared by all rungs; with groups one random row of each group.
+
+    It follows from SHA-256 of seed and content, so that appended rows leave the order of the others.
+    """
+    if all(row.group is None for row in parts.certification):
+        return tuple(sorted(parts.certification, key=lambda row: _hash(f"{seed}:row:{row.key}")))
+    groups: defaultdict[str, list[Example]] = defaultdict(list)
+    for row in parts.certification:
+        groups[row.group or row.key].append(row)
+    # The groups' order has its own hash: ordered by the chosen row's, large groups would come first.
+    ordered = sorted(groups, key=lambda group: _hash(f"{seed}:group:{group}"))
+    return tuple(min(groups[g], key=lambda row: _hash(f"{seed}:pick:{row.key}")) for g in ordered)
+
+
+def _hash(text: str) -> int:
+    """The first 53 bits of SHA-256."""
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8]) >> 11
+
+
+def _part_by_hash(row: Example, split: Split) -> int:
+    """Position in PART_NAMES of the part in which this row would found a cluster."""
+    share = _hash(f"row:{row.key}" if row.group is None else f"group:{row.group}") / 2**53
+    if share < split.certification:
+        return 2
+    return 1 if share < split.certification + split.selection else 0
+
+
+class _Clusters:
+    """Rows by cluster; a cluster goes by its first row and holds its part."""
+
+    def __init__(self, rows: int) -> None:
+        self._first: NDArray[np.int64] = np.arange(rows)  # row -> first row of its cluster
+        self._part: dict[int, int] = {}  # first row -> position in PART_NAMES
+
+    def of(self, rows: NDArray[np.int64] | Sequence[int]) -> set[int]:
+        """The clusters of these rows."""
+        return set(np.unique(self._first[rows]).tolist())
+
+    def add(self, row: int, joined: set[int], alone: int) -> None:
+        """Add the next row: to these clusters, merging them, or where there are none to a new one."""
+        first = min(joined, default=row)
+        self._part[first] = max((self._part.pop(cluster) for cluster in joined), default=alone)
+        self._first[row] = first
+        for cluster in joined - {first}:
+            self._first[self._first == cluster] = first
+
+    def part(self, row: int) -> PartName:
+        return PART_NAMES[self._part[int(self._first[row])]]
+
+    def sizes(self) -> Counter[int]:
+        """Rows of each cluster by its first row."""
+        return Counter(self._first.tolist())
+
+
+def _cluster(rows: Sequence[Example], alone: Sequence[int]) -> _Clusters:
+    """Cluster rows in file order; ``alone``: the part of each row if it founds a cluster."""
+    clusters = _Clusters(len(rows))
+    first_of_text: dict[Shingles, int] = {}
+    texts = [shingles(normalised(row.input)) for row in rows]
+    for number, text in enumerate(texts):
+        first_of_text.setdefault(text, number)
+    holders = np.array(list(first_of_text.values()), dtype=np.int64)  # the first row of each text
+    near = near_to(list(first_of_text), list(first_of_text))
+    first_of_group: dict[str, int] = {}
+    for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
+        if first_of_text[text] == number:
+            found = holders[next(near)[0]]
+            joined = clusters.of(found[found < number])
+        else:
+            joined = clusters.of([first_of_text[text]])
+        if row.group is not None:
+            joined |= clusters.of([first_of_group.setdefault(row.group, number)]) - {number}
+        clusters.add(number, joined, alone[number])
+    return clusters
+
+
+def _words(row: Example) -> tuple[tuple[str, str], ...]:
+    return tuple((turn.role, normalised(turn.content)) for turn in row.turns if turn.role != "system")
+
+
+def _verbatim(row: Example) -> tuple[tuple[str, str], ...]:
+    return tuple((turn.role, turn.content.strip()) for turn in row.turns if turn.role != "system")
+
+
+def _overlaps(
+    certification: Sequence[Example], others: Sequence[Example], part: Literal["train", "selection"]
+) -> Iterator[Overlap]:
+    """For each certification row the closest of the others, where one is close."""
+    exact = {_verbatim(row): row for row in reversed(others)}
+    same_words = {_words(row): row for row in reversed(others)}
+    texts, other_texts = (
+        [shingles(normalised(row.input)) for row in part] for part in (certification, others)
+    )
+    for row, (numbers, similar) in zip(certification, near_to(texts, other_texts), strict=True):
+        if other := exact.get(_verbatim(row)):
+            yield Overlap("exact", row, other, part, 1.0)
+        elif other := same_words.get(_words(row)):
+            yield Overlap("normalised", row, other, part, 1.0)
+        elif len(numbers):
+            best = int(similar.argmax())
+            yield Overlap("near", row, others[numbers[best]], part, float(similar[best]))
+
+
+def _require_enough(certification: Sequence[Example], remedy: str) -> None:
+    groups = {row.group for row in certification if row.group is not None}
+    items, unit = (len(groups), "groups") if groups else (len(certification), "rows")
+    if items < MIN_CERTIFICATION:
+        got = f"{items} {unit}" + (f" in {len(certification)} rows" if groups else "")
+        raise DataError(
+            f"certification needs at least {MIN_CERTIFICATION} {unit} for a verdict, got {got}; {remedy}"
+        )
+
+
+def _size_notes(
+    train: Sequence[Example], selection: Sequence[Example], certification: Sequence[Example]
+) -> list[str]:
+    notes = []
+    if not train:
+        notes.append("the train part is empty: no examples for prompts and nothing to train on")
+    if not selection:
+        notes.append("the selection part is empty: prompts and settings cannot be chosen by measurement")
+    groups = {row.group for row in certification if row.group is not None}
+    if groups and len(groups) < len(certification):
+        notes.append(
+            f"certification takes one random row of each of its {len(groups)} groups "
+            f"({len(certification)} rows), since rows of a group are not independent"
+        )
+    return notes
+
+
+def _cluster_notes(rows: Sequence[Example], clusters: _Clusters) -> list[str]:
+    """A note where one cluster of near-duplicates holds a large share of all rows."""
+    root, size = max(clusters.sizes().items(), key=lambda item: (item[1], -item[0]))
+    if size < LARGE_CLUSTER * len(rows) or size < MIN_CERTIFICATION:
+        return []
+    return [
+        f"{size} of {len(rows)} rows form one cluster (the first: {_where(rows[root])}) and stay in one "
+        "part; where they share a long preamble, move it into 'instruction'"
+    ]
