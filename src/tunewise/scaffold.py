@@ -13,6 +13,7 @@ from tunewise.data import Example, read_examples
 MAX_CHOICES = 100  # different outputs up to which they may be a closed set
 ROWS_PER_CHOICE = 3  # mean rows of each output from which they are taken for one
 SHORT_ANSWER = 60  # characters up to which half of the answers must be for ``exact``
+_GROUP_NAME = r"(group|user|customer|author|site|source|session|thread|document)(_?id)?"
 COPIES = 0.3  # share of rows whose output repeats an earlier row's, from which a group is proposed
 
 
@@ -40,16 +41,16 @@ def init_task(data_path: str | Path) -> str:
 def guess(examples: Sequence[Example]) -> Guess:
     """Metric, closed set and group that fit these rows; at least one row."""
     outputs = [row.answer.strip() for row in examples]
-    group, group_why = _guess_group(examples, outputs)
-    objects = sum(_is_object(row.references[0]) for row in examples)
-    if objects == len(examples):
+    objects = all(_is_object(row.references[0]) for row in examples)
+    group, group_why = _guess_group(examples, outputs if objects else ())
+    if objects:
         return Guess("json_fields", "every output is a JSON object", None, group, group_why)
     kinds = Counter(outputs)
     several = any(len(row.references) > 1 for row in examples)
     enough = len(outputs) >= ROWS_PER_CHOICE * len(kinds)
     if not several and 2 <= len(kinds) <= MAX_CHOICES and enough:
         why = f"{len(outputs)} rows have only {len(kinds)} different outputs"
-        return Guess("accuracy", why, tuple(sorted(kinds)))
+        return Guess("accuracy", why, tuple(sorted(kinds)), group, group_why)
     short = sum(len(output) <= SHORT_ANSWER for output in outputs) * 2 > len(outputs)
     if short and not several and all("\n" not in output for output in outputs):
         return Guess("exact", "the outputs are short texts of one line", None, group, group_why)
@@ -66,7 +67,7 @@ def _is_object(reference: Any) -> bool:
 
 
 def _guess_group(examples: Sequence[Example], outputs: Sequence[str]) -> tuple[str | None, str]:
-    """A field whose values come back in several rows: one named like a group, else the output itself."""
+    """A field named like a group whose values come back, else ``output`` where these outputs do."""
     for field in examples[0].fields:
         values = Counter(str(row.fields.get(field)) for row in examples)
         named = re.fullmatch(
@@ -74,7 +75,7 @@ def _guess_group(examples: Sequence[Example], outputs: Sequence[str]) -> tuple[s
         )
         if named and 1 < len(values) < len(examples):
             return field, f"'{field}' has {len(values)} different values in {len(examples)} rows"
-    copies = 1 - len(set(outputs)) / len(outputs)
+    copies = 1 - len(set(outputs)) / len(outputs) if outputs else 0.0
     if copies >= COPIES and "output" in examples[0].fields:
         return "output", f"{copies:.0%} of the rows repeat the output of an earlier one"
     return None, ""
@@ -108,13 +109,13 @@ def task_text(path: Path, examples: Sequence[Example], form: str) -> str:
         "# tolerance: 0.02",
         *_output_lines(found),
         "",
-        "# Documents that hold what the model cannot know: a folder of Markdown, text or HTML, or a JSONL file.",
+        "# Documents that hold what the model cannot know: a folder, or a file of JSONL rows.",
         "# knowledge: {documents: handbook/}",
         "",
         f"decoding: {{max_new_tokens: {_max_new_tokens(examples)}, temperature: 0}}",
         "",
-        "# The model that answers: embedded, a folder of weights, a hub id, or an endpoint:",
-        "# model: {endpoint: http://localhost:8000/v1, name: NAME, usd_per_million: {input: 0.1, output: 0.4}}",
+        "# The model that answers: embedded, a folder of weights, a hub id, or an endpoint, for example",
+        "# model: {endpoint: http://localhost:8000/v1, name: NAME, usd_per_million: {input: 1, output: 4}}",
         "model: embedded",
         "# The local weights that tuning trains, where they are not those of 'model'.",
         "# tune: {model: embedded, usd_per_hour: 0.60}",
