@@ -20,9 +20,9 @@ from tunewise.models.open import open_door
 from tunewise.openings import opening_number
 from tunewise.plan import Plan, make_plan
 from tunewise.progress import Progress, Silent
+from tunewise.run import Run, alpha_of, score_answer, static_reasons
 from tunewise.rungs.order import load_candidate, rungs_for
 from tunewise.rungs.rung import Workbench
-from tunewise.run import Run, alpha_of, score_answer, static_reasons
 from tunewise.spending import Spending
 from tunewise.splits import Parts, certification_order, parts_from_files, split_examples
 from tunewise.store import Store

@@ -183,8 +183,8 @@ class Lengths:
             return []
         at = f"{self.longest.source}:{self.longest.line}"
         return [
-            f"{at}: the bare prompt has {max(self.bare)} tokens and the answer may have {self.max_new_tokens},"
-            f" more than the context window of {door.context_window}"
+            f"{at}: the bare prompt has {max(self.bare)} tokens and the answer may have"
+            f" {self.max_new_tokens}, more than the context window of {door.context_window}"
         ]
 
     def to_json(self) -> dict[str, Any]:

@@ -151,7 +151,7 @@ class Run:
             exhaustive=self.exhaustive,
             on_look=lambda read: self.show(rung.name, read, test),
         )
-        evidence = judge(test, gathered.outcomes[: gathered.stopped_at], self.alpha)
+        evidence = self.with_near_note(judge(test, gathered.read, self.alpha))
         self.outcomes[rung.name] = gathered.outcomes
         self.progress.tell(
             "measuring",
@@ -164,6 +164,17 @@ class Run:
             verdict=evidence.verdict,
         )
         return evidence
+
+    def with_near_note(self, evidence: Evidence) -> Evidence:
+        """Evidence that says what the estimate is without items near to rows that a rung learns from."""
+        near = self.parts.near_keys()
+        apart = [o.value for o in evidence.outcomes if o.example not in near and o.value is not None]
+        left_out = sum(o.example in near for o in evidence.outcomes)
+        if not left_out:
+            return evidence
+        figure = f"{sum(apart) / len(apart):.3f}" if apart else "undefined"
+        note = f"{left_out} items are near to train or selection rows; the estimate without them is {figure}"
+        return replace(evidence, notes=(*evidence.notes, note))
 
     def show(self, rung: str, read: Sequence[Outcome], test: Test) -> None:
         """One look for the reader: the running mean and its interval."""
@@ -215,7 +226,7 @@ def score_answer(task: Task, parts: Parts, example: Example, answer: Answer) -> 
 
 
 def metric_context(task: Task, parts: Parts) -> MetricContext:
-    """What a metric needs beside an answer: the closed set of choices, from the task or from the train rows."""
+    """What a metric needs beside an answer: the closed set of choices, from the task or from its rows."""
     if task.output is not None and task.output.choices:
         return MetricContext(choices=task.output.choices)
     seen: dict[str, None] = {}
