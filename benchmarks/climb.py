@@ -271,9 +271,8 @@ def main() -> int:
         print(f"  {'kept  ' if kept else 'BROKEN'} {100 * figure:5.2f} %  {promise}")
     fewer = row["fewer"] >= 8
     error = row["fewer"] * row["calls error"] / row["calls"]
-    print(
-        f"  {'kept  ' if fewer else 'BROKEN'} {row['fewer']:5.2f} x  at least 8 x fewer calls (standard error {error:.2f})"
-    )
+    said = f"{row['fewer']:5.2f} x  at least 8 x fewer calls (standard error {error:.2f})"
+    print(f"  {'kept  ' if fewer else 'BROKEN'} {said}")
     print(f"  no bound {100 * row['wrong pick']:.2f} %  undecided rungs counted as passed over (wrong pick)")
     print(f"{time.monotonic() - started:.0f} s")
     return 0 if fewer and all(kept for _, _, kept in promises) else 1
