@@ -17,8 +17,9 @@ from tunewise.data import Example
 from tunewise.evidence.metrics import METRICS
 from tunewise.evidence.records import Score
 from tunewise.ladder import Gap
+from tunewise.retrieval.index import Retriever
 from tunewise.rungs.prompt import PromptCandidate
-from tunewise.rungs.rag import GoldPassages, indexed
+from tunewise.rungs.rag import GoldPassages, chunks_of
 from tunewise.rungs.rung import Candidate, Workbench
 from tunewise.rungs.search import selection_items
 
@@ -75,7 +76,7 @@ def _right_with_passage(
     """Keys of the failed examples that are answered right with their passage in the prompt."""
     if not failed or bench.task.knowledge is None or not isinstance(candidate, PromptCandidate):
         return set()
-    gold = GoldPassages(candidate.retriever or indexed(bench)[0])
+    gold = GoldPassages(candidate.retriever or Retriever(chunks_of(bench)[1]))
     pairs = [(example, gold.best(example)) for example in failed]
     shown = [(example, chunk) for example, chunk in pairs if chunk is not None]
     requests = [candidate.request_with(example, (chunk,)) for example, chunk in shown]

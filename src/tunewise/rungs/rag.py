@@ -9,7 +9,7 @@ from typing import Any
 from tunewise.data import Example, reference_text
 from tunewise.retrieval.chunking import MAX_CHARS, Chunk, chunk_document
 from tunewise.retrieval.dense import find_encoder
-from tunewise.retrieval.documents import read_documents
+from tunewise.retrieval.documents import ReadDocuments, read_documents
 from tunewise.retrieval.fusion import recall_at
 from tunewise.retrieval.index import Retriever
 from tunewise.rungs.few_shot import drawn, usable
@@ -69,10 +69,8 @@ def indexed(bench: Workbench) -> tuple[Retriever, dict[str, Any]]:
     train and selection rows whose passage is known, and the better one is taken (a tie goes to BM25
     alone, the lighter); where no row's passage is known they are fused.
     """
-    assert bench.task.knowledge is not None
     bench.progress.tell("building", rung=Rag.name, text="indexing the documents")
-    read = read_documents(bench.task.knowledge.documents)
-    chunks = [chunk for document in read.documents for chunk in chunk_document(document)]
+    read, chunks = chunks_of(bench)
     facts: dict[str, Any] = {"documents": len(read.documents), "chunks": len(chunks)}
     if read.ignored:
         facts["files_not_read"] = list(read.ignored)
@@ -82,12 +80,19 @@ def indexed(bench: Workbench) -> tuple[Retriever, dict[str, Any]]:
     encoder = find_encoder()
     if encoder is not None:
         fused = Retriever(chunks, encoder)
-        recalls = {r.method: _recall_at_3(bench, r) for r in (plain, fused)}
-        facts["recall_at_3_by_ranking"] = recalls
-        if (recalls[fused.method] or 1.0) > (recalls[plain.method] or 0.0):
+        alone, both = _recall_at_3(bench, plain), _recall_at_3(bench, fused)
+        facts["recall_at_3_by_ranking"] = {plain.method: alone, fused.method: both}
+        if alone is None or both is None or both > alone:
             plain = fused
     facts["ranking"] = plain.method
     return plain, facts
+
+
+def chunks_of(bench: Workbench) -> tuple[ReadDocuments, list[Chunk]]:
+    """The task's documents, read and cut."""
+    assert bench.task.knowledge is not None
+    read = read_documents(bench.task.knowledge.documents)
+    return read, [chunk for document in read.documents for chunk in chunk_document(document)]
 
 
 def _recall_at_3(bench: Workbench, retriever: Retriever) -> float | None:
