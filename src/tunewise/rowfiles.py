@@ -128,6 +128,10 @@ def _list(text: str) -> Found:
             at += 1
         line, counted = line + text.count("\n", counted, at), at
         if text[at : at + 1] == "]":
+            rest = text[at + 1 :].lstrip()
+            if rest:
+                line += text.count("\n", at, len(text) - len(rest))
+                yield line, DataError(f"the list has ended, but more follows: '{rest[:40].rstrip()}'")
             return
         try:
             value, at = decoder.raw_decode(text, at)

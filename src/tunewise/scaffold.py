@@ -70,10 +70,7 @@ def _guess_group(examples: Sequence[Example], outputs: Sequence[str]) -> tuple[s
     """A field named like a group whose values come back, else ``output`` where these outputs do."""
     for field in examples[0].fields:
         values = Counter(str(row.fields.get(field)) for row in examples)
-        named = re.fullmatch(
-            r"(group|user|customer|author|site|source|session|thread|document)(_?id)?", field
-        )
-        if named and 1 < len(values) < len(examples):
+        if re.fullmatch(_GROUP_NAME, field) and 1 < len(values) < len(examples):
             return field, f"'{field}' has {len(values)} different values in {len(examples)} rows"
     copies = 1 - len(set(outputs)) / len(outputs) if outputs else 0.0
     if copies >= COPIES and "output" in examples[0].fields:
