@@ -144,7 +144,11 @@ def test_errors_are_read_from_the_shapes_that_hosts_use() -> None:
     assert error_in({"error": {"message": "no", "type": "t", "code": "c"}}) == (None, "c", "no")
     assert error_in({"error": {"message": "busy", "code": 502}}) == (502, None, "busy")
     assert error_in({"error": "model not found"}) == (None, None, "model not found")
+    assert error_in({"detail": "Server is pinned"}) == (None, None, "Server is pinned")
+    assert error_in({"detail": [{"msg": "m"}]}) == (None, None, '[{"msg": "m"}]')
+    assert error_in({"object": "error", "message": "long", "code": 400}) == (400, None, "long")
     assert error_in({"choices": []}) is None
+    assert error_in("text") is None
 
 
 def test_retry_after_is_a_number_or_a_date() -> None:

@@ -144,15 +144,19 @@ def _other_shape(where: str, what: str, body: object) -> DoorError:
 
 
 def error_in(body: object) -> tuple[int | None, str | None, str] | None:
-    """HTTP-like status, error code and message of an ``error`` object in a reply's JSON; None without one.
+    """HTTP-like status, error code and message of the error that a reply's JSON reports; None without one.
 
-    Routers (OpenRouter) send the error of the host behind them with status 200 and the status in ``code``.
+    Read are ``error`` (OpenAI, llama.cpp, Ollama), ``detail`` (FastAPI: `transformers serve`) and a reply
+    that is an error itself (older vLLM). Routers (OpenRouter) send the error of the host behind them with
+    status 200 and the status in ``code``.
     """
-    if not isinstance(body, Mapping) or not body.get("error"):
+    if not isinstance(body, Mapping):
         return None
-    error = body["error"]
+    error = body.get("error") or body.get("detail") or (body if body.get("object") == "error" else None)
+    if not error:
+        return None
     if not isinstance(error, Mapping):
-        return None, None, str(error)
+        return None, None, error if isinstance(error, str) else json.dumps(error, ensure_ascii=False)
     code = error.get("code")
     kind = code if isinstance(code, str) else error.get("type")
     message = error.get("message")

@@ -104,12 +104,16 @@ class Door(Protocol):
     """
 
     name: str
-    fingerprint: str
     host: str | None  # where prompts are sent; None: they stay on this machine
     price: Price | None
     context_window: int | None  # tokens, prompt and answer together; None: not known
     batch_size: int
     concurrency: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of what answers, hexadecimal; see above."""
+        ...
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]: ...
 

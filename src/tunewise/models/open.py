@@ -6,8 +6,6 @@ from tunewise.errors import SettingError
 from tunewise.models.door import Door
 from tunewise.task import EndpointSpec, ScriptedSpec
 
-LOCAL_EXTRA = frozenset({"accelerate", "gguf", "peft", "safetensors", "tokenizers", "torch", "transformers"})
-
 
 def open_door(
     spec: str | EndpointSpec | ScriptedSpec, *, adapter: Path | None = None, usd_per_hour: float | None = None
@@ -19,7 +17,11 @@ def open_door(
     are asked for without the extra that runs them.
     """
     if isinstance(spec, str):
-        return _open_local(spec, adapter, usd_per_hour)
+        from tunewise.models.embedded import embedded_folder
+        from tunewise.models.local import LocalDoor
+
+        folder = embedded_folder() if spec == "embedded" else spec
+        return LocalDoor(folder, adapter=adapter, name=spec, usd_per_hour=usd_per_hour)
     if adapter is not None:
         what = spec.endpoint if isinstance(spec, EndpointSpec) else spec.scripted
         raise SettingError(
@@ -33,20 +35,3 @@ def open_door(
     from tunewise.models.scripted import ScriptedDoor
 
     return ScriptedDoor(spec.scripted)
-
-
-def _open_local(name: str, adapter: Path | None, usd_per_hour: float | None) -> Door:
-    try:
-        from tunewise.models.embedded import embedded_folder
-        from tunewise.models.local import LocalDoor
-
-        folder = embedded_folder() if name == "embedded" else name
-        door: Door = LocalDoor(folder, adapter=adapter, name=name, usd_per_hour=usd_per_hour)
-        return door
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in LOCAL_EXTRA:
-            raise
-        raise SettingError(
-            f"the model {name!r} runs on this machine, which needs {error.name}; "
-            "run: pip install 'tunewise[local]'"
-        ) from None
