@@ -15,7 +15,7 @@ def scaffold(folder: Path, rows: list[dict[str, Any]], name: str = "rows.jsonl")
     """The text that init writes beside these rows, and the task it reads back as."""
     data = folder / name
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    text = init_task(data)
+    text = init_task(data, folder / "task.yaml")
     (folder / "task.yaml").write_text(text, encoding="utf-8")
     return text, load_task(folder / "task.yaml")
 
@@ -72,6 +72,18 @@ def test_any_file_name_gives_a_task_that_reads_back(tmp_path: Path, name: str) -
     rows = [{"input": f"q{n}", "output": f"answer {n}"} for n in range(20)]
     _, task = scaffold(tmp_path, rows, name)
     assert task.examples == tmp_path / name
+
+
+def test_the_data_are_named_as_seen_from_the_task_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "data" / "rows.jsonl").write_text('{"input": "a", "output": "b"}\n', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert "\nexamples: data/rows.jsonl\n" in init_task("data/rows.jsonl")
+    assert "\nexamples: ../data/rows.jsonl\n" in init_task("data/rows.jsonl", "tasks/task.yaml")
+    assert "\nexamples: rows.jsonl\n" in init_task("data/rows.jsonl", tmp_path / "data" / "task.yaml")
 
 
 def test_all_comments_that_are_settings_can_be_taken_as_they_stand(tmp_path: Path) -> None:

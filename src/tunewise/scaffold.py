@@ -1,6 +1,7 @@
 """A commented task file, guessed from a data file: what ``tunewise init DATA`` writes."""
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -28,14 +29,15 @@ class Guess:
     group_why: str = ""
 
 
-def init_task(data_path: str | Path) -> str:
+def init_task(data_path: str | Path, task_file: str | Path = "task.yaml") -> str:
     """The text of a task file for this data, each guess with its reason. Raises as ``read_examples``.
 
-    ``examples`` holds the path as it was given; the caller makes it relative to where the file will lie.
+    task_file: where the text will be written; ``examples`` names the data as seen from that folder.
     """
     path = Path(data_path)
     read = read_examples(path)
-    return task_text(path, read.examples, read.format)
+    seen = Path(os.path.relpath(path, Path(task_file).parent)).as_posix()
+    return task_text(path, seen, read.examples, read.format)
 
 
 def guess(examples: Sequence[Example]) -> Guess:
@@ -78,8 +80,8 @@ def _guess_group(examples: Sequence[Example], outputs: Sequence[str]) -> tuple[s
     return None, ""
 
 
-def task_text(path: Path, examples: Sequence[Example], form: str) -> str:
-    """The commented task file for these rows."""
+def task_text(path: Path, seen: str, examples: Sequence[Example], form: str) -> str:
+    """The commented task file for these rows; ``seen``: the data's path as the task file names it."""
     found = guess(examples)
     lines = [
         f"# Task file for tunewise, written from {path.name}: {len(examples)} different {form}.",
@@ -90,7 +92,7 @@ def task_text(path: Path, examples: Sequence[Example], form: str) -> str:
         "# What is wanted, as you would tell a new colleague. Leave it out when it cannot be said in words.",
         f"# instruction: {_instruction(found)}",
         "",
-        f"examples: {_quoted(str(path))}",
+        f"examples: {_quoted(seen)}",
         "",
         "# Train: examples for prompts and for tuning. Selection: choosing among prompts and settings.",
         "# Certification: the verdict. Which row goes where follows from its content and stays so.",
