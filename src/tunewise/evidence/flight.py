@@ -2,13 +2,16 @@
 
 import math
 import queue
+import signal
+import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Protocol
 
 from tunewise.errors import BudgetEnded, DoorError, StoreError
@@ -40,13 +43,18 @@ class Asked:
     upper_usd: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Landing:
-    """A batch that came back: its answers as they are on record, or what went wrong."""
+@dataclass(eq=False, slots=True)
+class _Batch:
+    """Requests under way. ``landed`` is set, by whatever thread, when the rest is final.
 
-    batch: tuple[Asked, ...]
-    answers: tuple[Answer, ...]
-    error: BaseException | None
+    answers: as they are on record; error: what went wrong instead.
+    """
+
+    asked: tuple[Asked, ...]
+    reserved: float
+    answers: tuple[Answer, ...] = ()
+    error: BaseException | None = None
+    landed: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +95,8 @@ class Flight:
         self._answers: dict[str, Answer] = {}
         self._waiting: deque[Asked] = deque()
         self._ready: list[Landed] = []
-        self._landings: queue.SimpleQueue[_Landing] = queue.SimpleQueue()
-        self._under_way = 0
+        self._landings: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
+        self._under_way: list[_Batch] = []
 
     @property
     def width(self) -> int:
@@ -108,9 +116,10 @@ class Flight:
                 text="Stopping: waiting for the calls under way, so that no answer is lost. "
                 "Interrupt again to leave at once.",
             )
-        while self._under_way:
-            self._landings.get()
-            self._under_way -= 1
+        # Each batch is waited for by its own flag: an interrupt may have come between taking a batch
+        # from the queue and striking it off the list.
+        for batch in self._under_way:
+            batch.landed.wait()
 
     def want(self, label: int, request: Request) -> None:
         """Ask for the answer to ``request`` under ``label``; nothing is sent before ``land``."""
@@ -143,22 +152,25 @@ class Flight:
 
     def _send(self) -> None:
         slots = max(1, self._door.concurrency)
-        while self._waiting and self._under_way < slots:
-            size = min(
-                max(1, self._door.batch_size), math.ceil(len(self._waiting) / (slots - self._under_way))
-            )
-            batch = tuple(islice(self._waiting, size))
+        while self._waiting and len(self._under_way) < slots:
+            share = math.ceil(len(self._waiting) / (slots - len(self._under_way)))
+            asked = tuple(islice(self._waiting, min(max(1, self._door.batch_size), share)))
             try:
-                reserved = self._hands.spending.reserve(math.fsum(map(self._bound, batch)))
+                reserved = self._hands.spending.reserve(math.fsum(map(self._bound, asked)))
             except BudgetEnded:
                 if self._under_way or self._ready:
                     return
                 raise
-            for _ in batch:
+            for _ in asked:
                 self._waiting.popleft()
-            future = self._hands.executor.submit(answer_all, self._door, [asked.request for asked in batch])
-            self._under_way += 1
-            future.add_done_callback(partial(self._commit, batch, reserved))
+            with interrupts_held():
+                self._submit(_Batch(asked, reserved))
+
+    def _submit(self, batch: _Batch) -> None:
+        requests = [asked.request for asked in batch.asked]
+        future = self._hands.executor.submit(answer_all, self._door, requests)
+        self._under_way.append(batch)
+        future.add_done_callback(partial(self._commit, batch))
 
     def _bound(self, asked: Asked) -> float:
         """What to reserve: by the price list; for a machine paid by the hour, twice the dearest call so far.
@@ -169,48 +181,44 @@ class Flight:
             return asked.upper_usd
         return 2 * self._hands.dearest.get(self._door.fingerprint, 0.0)
 
-    def _take(self, landing: _Landing) -> None:
-        self._under_way -= 1
-        if landing.error is not None:
-            raise landing.error
-        for asked, answer in zip(landing.batch, landing.answers, strict=True):
+    def _take(self, batch: _Batch) -> None:
+        self._under_way.remove(batch)
+        if batch.error is not None:
+            raise batch.error
+        for asked, answer in zip(batch.asked, batch.answers, strict=True):
             self._answers[asked.key] = answer
             self._ready += [Landed(label, asked.key, answer) for label in self._labels.pop(asked.key)]
 
-    def _commit(self, batch: tuple[Asked, ...], reserved: float, future: "Future[list[Answer]]") -> None:
+    def _commit(self, batch: _Batch, future: "Future[list[Answer]]") -> None:
         """Runs where the call ended, at once: settle, commit, only then hand over. Always hands over."""
-        landing = _Landing(
-            batch, (), RuntimeError("a finished call could not be recorded (see the log above)")
-        )
+        failure: BaseException | None = RuntimeError("a finished call could not be recorded (see the log)")
         try:
-            landing = self._settled(batch, reserved, future)
+            raised = CancelledError() if future.cancelled() else future.exception()
+            if raised is None:
+                batch.answers = self._recorded(batch, future.result())
+            else:
+                self._hands.spending.settle(batch.reserved, 0.0)
+            failure = raised
+        except (DoorError, StoreError) as error:
+            failure = error
         finally:
-            self._landings.put(landing)
+            batch.error = failure
+            batch.landed.set()
+            self._landings.put(batch)
 
-    def _settled(self, batch: tuple[Asked, ...], reserved: float, future: "Future[list[Answer]]") -> _Landing:
-        error = CancelledError() if future.cancelled() else future.exception()
-        if error is not None:
-            self._hands.spending.settle(reserved, 0.0)
-            return _Landing(batch, (), error)
-        answers = future.result()
-        if len(answers) != len(batch):
-            self._hands.spending.settle(reserved, None)
-            name, got = self._door.name, len(answers)
-            return _Landing(
-                batch, (), DoorError(f"{name}: expected {len(batch)} answers, one per request, got {got}.")
-            )
-        self._hands.spending.settle(reserved, math.fsum(map(_cost, batch, answers)))
-        dearest = max(
-            [self._hands.dearest.get(self._door.fingerprint, 0.0), *(a.usd or 0.0 for a in answers)]
+    def _recorded(self, batch: _Batch, answers: list[Answer]) -> tuple[Answer, ...]:
+        """Count what the answers cost and put them on record. DoorError unless there is one each."""
+        spending, dearest, door = self._hands.spending, self._hands.dearest, self._door
+        if len(answers) != len(batch.asked):
+            spending.settle(batch.reserved, None)
+            expected, got = len(batch.asked), len(answers)
+            raise DoorError(f"{door.name}: expected {expected} answers, one per request, got {got}.")
+        spending.settle(batch.reserved, math.fsum(map(_cost, batch.asked, answers)))
+        dearest[door.fingerprint] = max(
+            [dearest.get(door.fingerprint, 0.0), *(a.usd or 0.0 for a in answers)]
         )
-        self._hands.dearest[self._door.fingerprint] = dearest
-        try:
-            recorded = self._hands.store.record_calls(
-                [self._on_record(asked, answer) for asked, answer in zip(batch, answers, strict=True)]
-            )
-        except StoreError as failure:
-            return _Landing(batch, (), failure)
-        return _Landing(batch, tuple(recorded), None)
+        calls = [self._on_record(asked, answer) for asked, answer in zip(batch.asked, answers, strict=True)]
+        return tuple(self._hands.store.record_calls(calls))
 
     def _on_record(self, asked: Asked, answer: Answer) -> Call:
         return Call(
@@ -222,6 +230,23 @@ class Flight:
             request=asked.request,
             upper_usd=asked.upper_usd,
         )
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Ctrl-C takes effect after the block, so that a call that was sent is always known to be under way."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            handler(*came[0])
 
 
 def answer_all(door: Door, requests: Sequence[Request]) -> list[Answer]:
