@@ -93,7 +93,7 @@ class Price:
 
 @runtime_checkable
 class Door(Protocol):
-    """Where a model is reached. Every implementation keeps these promises (tests/models/test_door_contract.py).
+    """Where a model is reached. Every implementation keeps these promises (test_door_contract.py).
 
     - ``answer`` returns one Answer per request, in order. A failure of one request that retries did
       not mend is an Answer with status ``errored``; a failure of the whole door (unreachable, key
