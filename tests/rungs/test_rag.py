@@ -101,8 +101,10 @@ def test_rows_that_name_no_passage_get_no_recall_and_unknown_names_are_counted(m
 
 def test_a_folder_without_text_is_refused(make_bench, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no documents with text"):
-        Rag().build(make_bench(reader, documents=tmp_path / "empty"))
+    bench = make_bench(reader, documents=tmp_path / "empty")
+    for step in (Rag().cannot_help, Rag().build):
+        with pytest.raises(DataError, match="no documents with text"):
+            step(bench)
 
 
 class Numbers:

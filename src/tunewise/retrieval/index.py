@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from tunewise.retrieval.chunking import Chunk
 from tunewise.retrieval.dense import Encoder, dense_ranking, encoder_named
 from tunewise.retrieval.fusion import reciprocal_rank_fusion
 
-DEPTH = 50  # how far down each ranking is read before fusing
+DEPTH = 50  # how far down each ranking is read before fusing; no more than this are ever found
+REMEMBERED = 4096  # queries whose ranking is kept
 
 
 class Retriever:
@@ -28,6 +30,8 @@ class Retriever:
         self.encoder = encoder
         self._bm25 = BM25Index([chunk.searched for chunk in self.chunks])
         self._vectors = vectors
+        # one query is asked many times while prompts are chosen, and encoding it costs 10 ms
+        self._ranked = lru_cache(maxsize=REMEMBERED)(self._rank)
         if encoder is not None and vectors is None:
             self._vectors = encoder.encode([chunk.shown for chunk in self.chunks])
 
@@ -41,14 +45,15 @@ class Retriever:
         return Retriever(self.chunks)
 
     def search(self, query: str, k: int) -> tuple[Chunk, ...]:
-        """Up to ``k`` chunks, best first; without vectors only those that share a word with the query."""
-        if k <= 0:
-            return ()
+        """Up to ``k`` chunks, best first: without vectors only such as share a word with the query."""
+        return tuple(self.chunks[place] for place in self._ranked(query)[: max(0, k)])
+
+    def _rank(self, query: str) -> tuple[int, ...]:
         places = self._bm25.ranking(query, DEPTH)
         if self.encoder is not None and self._vectors is not None:
             near = dense_ranking(self._vectors, self.encoder.encode([query])[0], DEPTH)
             places = [place for place, _ in reciprocal_rank_fusion([places, near])]
-        return tuple(self.chunks[place] for place in places[:k])
+        return tuple(places)
 
     def save(self, folder: Path) -> None:
         """Write chunks.jsonl and, with an encoder, vectors.npy."""

@@ -8,6 +8,7 @@ references or the passages of the example that is to be answered.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,10 @@ class NearestShots:
         """
         own = same_text(turns)
         ranked = self._index.ranking(query_of(turns))
-        rest = (place for place in range(len(self.shots)) if place not in set(ranked))
-        places = [place for place in (*ranked, *rest) if self._texts[place] != own]
-        return tuple(self.shots[place] for place in reversed(places[:k]))
+        seen = set(ranked)
+        rest = (place for place in range(len(self.shots)) if place not in seen)
+        others = (place for place in chain(ranked, rest) if self._texts[place] != own)
+        return tuple(self.shots[place] for place in reversed(list(islice(others, k))))
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,10 @@ class Rag:
     name = "rag"
 
     def cannot_help(self, bench: Workbench) -> str | None:
-        """There must be documents."""
+        """There must be documents. Raises DataError for some that cannot be read, before any call is made."""
         if bench.task.knowledge is None:
             return "the task names no documents (knowledge.documents)"
+        read_documents(bench.task.knowledge.documents)
         return None
 
     def outlook(self, bench: Workbench) -> Outlook:
