@@ -1,0 +1,173 @@
+"""What a training run leaves on disk, so that a kill at any moment costs little and never corrupts.
+
+    lora/
+      settings.json    what the run depends on; other settings start it anew
+      work/steps/      the trainer's checkpoints, each complete only with its mark
+      work/epochs/     adapters to choose from, one per epoch
+      adapter/         the chosen adapter, in PEFT's layout
+      done.json        written last: the build is found again
+
+Every file that says "this is whole" is written after what it vouches for, flushed, and renamed into place.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tunewise.errors import StoreError
+
+MARK = "whole.json"
+PREFIX = "checkpoint-"
+
+
+def write_json(path: Path, body: Mapping[str, Any]) -> None:
+    """Write ``body`` to ``path`` so that a reader sees all of it or the file of before. Raises StoreError."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8") as file:
+            json.dump(body, file, ensure_ascii=False, indent=1)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StoreError(f"{path} could not be written: {error}. Free some space, then run again.") from error
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in ``path``; None when it is absent, cut short or no object."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def mark_whole(folder: Path) -> None:
+    """Put size and SHA-256 of every file of ``folder`` into its mark, all of them on disk before."""
+    files = {}
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MARK):
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+        files[file.relative_to(folder).as_posix()] = [file.stat().st_size, file_sha256(file)]
+    write_json(folder / MARK, {"files": files})
+
+
+def is_whole(folder: Path) -> bool:
+    """True when every file named by the mark is there, with its size and checksum."""
+    mark = read_json(folder / MARK)
+    if mark is None:
+        return False
+    try:
+        return all(
+            (folder / name).stat().st_size == size and file_sha256(folder / name) == sha256
+            for name, (size, sha256) in mark["files"].items()
+        )
+    except (OSError, KeyError, TypeError, ValueError):
+        return False
+
+
+def step_of(folder: Path) -> int:
+    """The step in a checkpoint's name, -1 for another name."""
+    number = folder.name.removeprefix(PREFIX)
+    return int(number) if folder.name.startswith(PREFIX) and number.isdigit() else -1
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The whole checkpoint of the highest step in ``folder``; None without one."""
+    found = sorted((path for path in folder.glob(f"{PREFIX}*") if step_of(path) >= 0), key=step_of)
+    return next((path for path in reversed(found) if is_whole(path)), None)
+
+
+def whole_ones(folder: Path) -> list[Path]:
+    """All whole checkpoints in ``folder``, in order of steps."""
+    found = [path for path in folder.glob(f"{PREFIX}*") if step_of(path) >= 0 and is_whole(path)]
+    return sorted(found, key=step_of)
+
+
+def prune(folder: Path, keep: int = 2) -> None:
+    """Remove all but the last ``keep`` checkpoints. The mark goes first, so that half of one is none."""
+    found = sorted((path for path in folder.glob(f"{PREFIX}*") if step_of(path) >= 0), key=step_of)
+    for old in found[:-keep]:
+        (old / MARK).unlink(missing_ok=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def publish(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a folder beside ``folder``, mark it whole and rename it into place.
+
+    What was at ``folder`` before is replaced. Raises StoreError when the disk refuses.
+    """
+    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        part.mkdir(parents=True)
+        write(part)
+        mark_whole(part)
+        if folder.exists():
+            (folder / MARK).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+        part.rename(folder)
+    except OSError as error:
+        raise StoreError(
+            f"{folder} could not be written: {error}. Free some space, then run again."
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two settings, one line each, by name; nested objects by dotted name."""
+    flat_before, flat_now = _flat(before), _flat(now)
+    return [
+        f"{name}: {flat_before.get(name, 'absent')} before, {flat_now.get(name, 'absent')} now"
+        for name in sorted({*flat_before, *flat_now})
+        if flat_before.get(name) != flat_now.get(name)
+    ]
+
+
+def _flat(body: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in body.items():
+        flat.update(
+            _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+        )
+    return flat
+
+
+def begin(home: Path, settings: Mapping[str, Any]) -> list[str]:
+    """Make ``home`` ready for a run with ``settings``; says what differs when an older run is thrown away.
+
+    With the same settings everything stays. With others, or without a readable settings file, what lies
+    there is removed, ``done.json`` first.
+    """
+    before = read_json(home / "settings.json")
+    if before == json.loads(json.dumps(settings)):
+        return []
+    said = [] if before is None else differences(before, json.loads(json.dumps(settings)))
+    for name in ("done.json", "settings.json"):
+        (home / name).unlink(missing_ok=True)
+    for name in ("adapter", "work"):
+        shutil.rmtree(home / name, ignore_errors=True)
+    write_json(home / "settings.json", settings)
+    return said
+
+
+def finished(home: Path) -> dict[str, Any] | None:
+    """The facts of a finished build whose adapter is still whole; None otherwise."""
+    done = read_json(home / "done.json")
+    if done is None or not is_whole(home / "adapter"):
+        return None
+    return done

@@ -1,0 +1,119 @@
+"""Rows of a batch in one sequence, their common beginning read once.
+
+All prompts of a task begin with the same tokens (template, instruction). Written as
+
+    stem | rest of row 1 | rest of row 2 | ...
+
+with positions that restart after the stem and a mask that lets each rest see the stem and itself, a causal
+transformer computes for every row exactly what it computes for the row alone: the stem's states do not
+depend on what follows. The loss and its gradient are those of the padded batch, to rounding. Saved are the
+stem of all rows but one, all padding, and the output matrix at every position that carries no loss.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunewise.training.masks import TrainRow
+
+LOGIT_BYTES = 512 * 2**20  # most bytes of fp32 logits in one pass; autograd holds about three such blocks
+PASS_OVERHEAD = 64  # tokens that one more pass costs: measured as launch cost of about 600 small operators
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """One sequence of ``ids`` with all that training needs; every list but the last two is of its length.
+
+    segments: 0 for the stem, k for the rest of row k. kept: places that predict a target, in order of
+    rows. targets: the token to predict at each.
+    """
+
+    ids: list[int]
+    positions: list[int]
+    segments: list[int]
+    kept: list[int]
+    targets: list[int]
+
+
+def common_stem(rows: Sequence[TrainRow]) -> int:
+    """Length of the longest beginning that all prompts share, in tokens; 0 for no rows.
+
+    The last token of a prompt is never part of it, so that no place predicts the answers of two rows: the
+    sum of their gradients could come in any order, and runs could not be repeated bit for bit.
+    """
+    if not rows:
+        return 0
+    low, high = min(row.prompt for row in rows), max(row.prompt for row in rows)  # the two farthest apart
+    shared = 0
+    shortest = min(len(row.prompt) for row in rows)
+    for one, other in zip(low[: shortest - 1], high[: shortest - 1], strict=False):
+        if one != other:
+            break
+        shared += 1
+    return shared
+
+
+def pack(rows: Sequence[TrainRow]) -> Pack:
+    """The rows as one sequence. At least one row; each with a prompt of at least one token."""
+    stem = common_stem(rows)
+    ids = list(rows[0].prompt[:stem])
+    positions = list(range(stem))
+    segments = [0] * stem
+    kept: list[int] = []
+    targets: list[int] = []
+    for number, row in enumerate(rows, start=1):
+        shift = len(ids) - stem  # from a place in the row to its place in the sequence
+        kept += range(len(row.prompt) - 1 + shift, len(row) - 1 + shift)  # what predicts the answer's tokens
+        targets += row.answer
+        ids += row.ids[stem:]
+        positions += range(stem, len(row))
+        segments += [number] * (len(row) - stem)
+    return Pack(ids, positions, segments, kept, targets)
+
+
+def tensors(rows: Sequence[TrainRow]) -> dict[str, Any]:
+    """A pack as keyword arguments of a causal model's forward, beside ``labels``.
+
+    ``attention_mask`` is (1, 1, n, n), true where a query may look. ``labels`` and ``shift_labels`` are the
+    targets, (1, kept): the trainer divides by how many stand in the latter.
+    """
+    import torch
+
+    packed = pack(rows)
+    segments = torch.tensor(packed.segments)
+    own_or_stem = (segments[None, :] == segments[:, None]) | (segments[None, :] == 0)
+    causal = torch.ones(len(packed.ids), len(packed.ids), dtype=torch.bool).tril()
+    targets = torch.tensor([packed.targets])
+    return {
+        "input_ids": torch.tensor([packed.ids]),
+        "position_ids": torch.tensor([packed.positions]),
+        "attention_mask": (own_or_stem & causal)[None, None],
+        "logits_to_keep": torch.tensor(packed.kept),
+        "labels": targets,
+        "shift_labels": targets,
+    }
+
+
+def rows_per_pass(
+    rows: Sequence[TrainRow], batch_size: int, *, width: int, layers: int, parameters: int, vocabulary: int
+) -> int:
+    """How many rows of a batch to pack into one pass: the divisor of ``batch_size`` that costs least.
+
+    A pass of n tokens costs about n * (4 * parameters) for the matrices (forward, and backward through
+    frozen weights) and 12 * n^2 * width * layers for attention over the whole square, of which the mask
+    uses a part; so small packs repeat the stem, large ones waste attention. width: hidden size.
+    parameters: of the layers, without embeddings. Never packs more than ``LOGIT_BYTES`` of logits if it
+    can help it. At least one row is expected.
+    """
+    stem = common_stem(rows)
+    mean = sum(len(row) for row in rows) / len(rows)
+    answer = sum(len(row.answer) for row in rows) / len(rows)
+    square = 3 * width * layers / parameters
+
+    def cost(count: int) -> float:
+        tokens = stem + count * (mean - stem)
+        return (PASS_OVERHEAD + tokens * (1 + square * tokens)) / count
+
+    divisors = [count for count in range(1, batch_size + 1) if batch_size % count == 0]
+    small = [count for count in divisors if count * answer * vocabulary * 4 <= LOGIT_BYTES]
+    return min(small or [1], key=cost)
