@@ -41,7 +41,9 @@ def json_settings(run: Path):
 def test_the_winner_answers_new_inputs_as_it_was_certified(reverse_task):
     task = reverse_task()
     decide(task)
-    answers = list(tunewise.answer(task.parent / "run", ["kind3 kind3oak abcdefg", "kind1 kind1fern hgfedcb"]))
+    answers = list(
+        tunewise.answer(task.parent / "run", ["kind3 kind3oak abcdefg", "kind1 kind1fern hgfedcb"])
+    )
     assert [a.text for a in answers] == ["gfedcba", "bcdefgh"]
 
 
@@ -98,7 +100,9 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_command_prints_one_json_document_and_its_exit_code_is_the_verdict(reverse_task):
     task = reverse_task()
-    done = command("decide", str(task), "--out", str(task.parent / "run"), "--rungs", ",".join(RUNGS), "--json")
+    done = command(
+        "decide", str(task), "--out", str(task.parent / "run"), "--rungs", ",".join(RUNGS), "--json"
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["choice"] == "few-shot-nearest"
     assert "zero-shot" in done.stderr

@@ -5,52 +5,54 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from tunewise import data
 from tunewise.data import Message
 from tunewise.errors import DataError, RunError
+from tunewise.formats import read_row, recognise
+from tunewise.rowfiles import KINDS
 
 Given = tuple[str, str | Sequence[Message]]
 
 
 def read_inputs(source: str, stdin: TextIO) -> list[Given]:
-    """Inputs from a file, or from standard input for ``-``: (as shown, as asked), one per line.
+    """Inputs from a file, or from standard input for ``-``: (as shown, as asked).
 
-    A line is plain text, or a JSON object with ``input``, ``prompt`` or ``messages``. Raises DataError.
+    A data file (JSONL, JSON, CSV, Parquet) holds rows of the accepted formats, with or without answers;
+    any other file, and standard input, holds one input per line: plain text or such a row as JSON.
+    Raises DataError.
     """
     if source == "-":
-        text = stdin.read()
-    else:
-        path = Path(source)
-        if not path.is_file():
-            raise DataError(
-                f"{source}: no such file; give a file with one input per line, or - for standard input"
-            )
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{source}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    given = [_one(line, source, place) for place, line in enumerate(text.splitlines(), 1) if line.strip()]
-    if not given:
+        return _lines(stdin.read(), "standard input")
+    path = Path(source)
+    if not path.is_file():
+        raise DataError(f"{source}: no such file; give a file of inputs, or - for standard input")
+    if path.suffix.lower() in KINDS:
+        return [(example.input, example.turns) for example in data.read_inputs(path).examples]
+    try:
+        return _lines(path.read_text(encoding="utf-8"), source)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
+
+
+def _lines(text: str, source: str) -> list[Given]:
+    lines = [(place, line) for place, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if not lines:
         raise DataError(f"{source}: no input; expected one per line")
-    return given
+    return [_one(line, source, place) for place, line in lines]
 
 
 def _one(line: str, source: str, place: int) -> Given:
-    if not line.lstrip().startswith("{"):
-        return line, line
     try:
         row = json.loads(line)
     except json.JSONDecodeError:
         return line, line
-    for key in ("input", "prompt"):
-        if isinstance(row.get(key), str):
-            return row[key], row[key]
-    if isinstance(row.get("messages"), list):
-        turns = [Message(turn["role"], turn["content"]) for turn in row["messages"]]
-        while turns and turns[-1].role == "assistant":
-            turns.pop()
-        if turns:
-            return turns[-1].content, turns
-    raise DataError(f"{source}:{place}: expected a key input, prompt or messages, got {sorted(row)}")
+    if not isinstance(row, dict):
+        return line, line
+    try:
+        turns = read_row(row, recognise([row]), answered=False).turns
+    except DataError as error:
+        raise DataError(f"{source}:{place}: {error}") from None
+    return turns[-1][1], [Message(role, content) for role, content in turns]
 
 
 def read_decision(run: Path) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def climb(
     steps: list[Step[C]] = []
     ended_by: str | None = None
     for rung in rungs:
-        reason = ended_by or cannot_help(rung, tuple(steps))
+        reason = cannot_help(rung, tuple(steps)) or ended_by
         if reason is not None:
             step: Step[C] = Step(rung.name, skipped_because=reason)
         else:

@@ -4,10 +4,12 @@ import itertools
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from scipy.stats import binom
 
 from tunewise.evidence.lattice import boundary, fate
+from tunewise.evidence.sequential import ExactTest, looks_for
 
 LOOKS = (4, 7, 10, 12)
 
@@ -57,6 +59,14 @@ def test_the_fate_is_the_sum_over_all_sequences(p: float) -> None:
             if ones >= h or look - ones >= f:
                 end, stop = ("meets" if ones >= h else "short"), look
                 break
+            if not any(
+                ones + sum(rest[: b - look]) >= later_h or b - ones - sum(rest[: b - look]) >= later_f
+                for rest in itertools.product((0, 1), repeat=12 - look)
+                for b, later_h, later_f in zip(LOOKS, high, failures, strict=True)
+                if b > look
+            ):
+                stop = look  # no continuation reaches either side: the rest is not paid for
+                break
         chances[end] += weight
         items += weight * stop
     found = fate(p, LOOKS, high, failures)
@@ -64,6 +74,23 @@ def test_the_fate_is_the_sum_over_all_sequences(p: float) -> None:
         list(chances.values()), abs=1e-12
     )
     assert found.items == pytest.approx(items)
+
+
+def test_stopping_where_neither_side_is_in_reach_changes_no_verdict() -> None:
+    test = ExactTest(0.9, 0.02, 0.05 / 12, 0.05, looks_for(150))
+    rng = np.random.default_rng(3)
+    stopped_early = 0
+    for _ in range(2000):
+        values = (rng.random(150) < rng.uniform(0.86, 0.94)).astype(float)
+        reading = test.read(values)
+        counts = np.cumsum(values)[np.array(test.looks) - 1]
+        meets = counts >= np.array(test.meets_from)
+        short = np.array(test.looks) - counts >= np.array(test.short_from)
+        stops = np.flatnonzero(meets | short)
+        full = "not_proved" if not stops.size else "meets" if meets[stops[0]] else "falls_short"
+        assert reading.verdict == full
+        stopped_early += full == "not_proved" and reading.n < 150
+    assert stopped_early > 100
 
 
 def test_a_fate_from_the_middle_of_the_walk_counts_only_what_is_left() -> None:

@@ -72,6 +72,20 @@ def _binomial_law(items: int, p: float) -> Floats:
     return law
 
 
+@lru_cache(maxsize=512)
+def needed(looks: tuple[int, ...], crossing: tuple[int, ...]) -> tuple[int, ...]:
+    """Fewest counts at each look from which a later look can still cross, if all coming items count.
+
+    One more than the items read at the last look, where nothing comes later.
+    """
+    least = []
+    slack = None  # fewest of (count to cross - items) over the looks after this one
+    for look, count in zip(reversed(looks), reversed(crossing), strict=True):
+        least.append(look + 1 if slack is None else look + slack)
+        slack = count - look if slack is None else min(slack, count - look)
+    return tuple(reversed(least))
+
+
 def fate(
     p: float,
     looks: Sequence[int],
@@ -82,12 +96,17 @@ def fate(
     """Exact chances of each end for items of success chance p, from ``start`` = (items, successes).
 
     meets_from: successes at each look that end in ``meets``; short_from: failures at each look that
-    end in ``falls_short``. Where both hold, ``meets`` counts. Looks at or before ``start`` are over.
+    end in ``falls_short``. Where both hold, ``meets`` counts. A walk from which neither can be reached
+    any more ends in ``not_proved`` at once. Looks at or before ``start`` are over.
     """
     before, offset = start
     alive: Floats = np.array([1.0])  # alive[i]: chance of offset + i successes, still undecided
-    meets = short = items = 0.0
-    for look, high, failures in zip(looks, meets_from, short_from, strict=True):
+    meets = short = lost = items = 0.0
+    right = needed(tuple(looks), tuple(meets_from))
+    wrong = needed(tuple(looks), tuple(short_from))
+    for look, high, failures, can_meet, can_fall in zip(
+        looks, meets_from, short_from, right, wrong, strict=True
+    ):
         if look <= before:
             continue
         alive = np.convolve(alive, binomial_law(look - before, p))
@@ -99,8 +118,12 @@ def fate(
         fell = float(alive[:bottom].sum())
         alive = alive[bottom:]
         offset += bottom
-        meets, short, items = meets + crossed, short + fell, items + look * (crossed + fell)
+        dead = slice(max(look - can_fall + 1 - offset, 0), max(can_meet - offset, 0))
+        stuck = float(alive[dead].sum())
+        alive[dead] = 0.0
+        meets, short, lost = meets + crossed, short + fell, lost + stuck
+        items += look * (crossed + fell + stuck)
         if len(alive) == 0:
             alive = np.array([0.0])
     left = float(alive.sum())
-    return Fate(meets, short, left, items + before * left)
+    return Fate(meets, short, lost + left, items + before * left)

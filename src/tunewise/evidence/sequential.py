@@ -103,9 +103,12 @@ class ExactTest(Rule):
         Raises ValueError for a value other than 0 and 1.
         """
         counts, looks = self._counts(values)
-        meets = counts >= np.array(self.meets_from[: len(looks)], dtype=np.int64)
-        short = np.array(looks, dtype=np.int64) - counts >= np.array(self.short_from[: len(looks)], np.int64)
-        return first_verdict(looks, meets, short, len(values), self.cap)
+        failures = np.array(looks, dtype=np.int64) - counts
+        meets = reaches(counts, self.meets_from)
+        short = reaches(failures, self.short_from)
+        stuck = ~reaches(counts, lattice.needed(self.looks, self.meets_from))
+        stuck &= ~reaches(failures, lattice.needed(self.looks, self.short_from))
+        return first_verdict(looks, meets, short, len(values), self.cap, stuck)
 
     def verdict_at(self, values: Sequence[float]) -> Verdict | None:
         """The verdict after these values (the first n items in order); None: go on. A verdict at the cap."""
@@ -194,14 +197,28 @@ class ExactTest(Rule):
 ROUND_TRIP = 1e-12  # 1 - (1 - x) differs from x by less than this
 
 
+def reaches(counts: NDArray[np.int64], least: Sequence[int]) -> NDArray[np.bool_]:
+    """At which looks the counts are at least these; shape (looks reached,)."""
+    return counts >= np.array(least[: len(counts)], dtype=np.int64)
+
+
 def first_verdict(
-    looks: Sequence[int], meets: NDArray[np.bool_], short: NDArray[np.bool_], read: int, cap: int
+    looks: Sequence[int],
+    meets: NDArray[np.bool_],
+    short: NDArray[np.bool_],
+    read: int,
+    cap: int,
+    stuck: NDArray[np.bool_] | None = None,
 ) -> Reading:
-    """The first look with a verdict, given which looks prove which side; *not proved* only at the cap."""
-    stops = np.flatnonzero(meets | short)
+    """The first look with a verdict, given which looks prove which side.
+
+    *Not proved* at the cap, or at the first look from which neither side can be proved any more
+    (``stuck``): the items that are left could not change it, so they are not paid for.
+    """
+    stops = np.flatnonzero(meets | short if stuck is None else meets | short | stuck)
     if stops.size:
         at = int(stops[0])
-        return Reading(looks[at], "meets" if meets[at] else "falls_short")
+        return Reading(looks[at], "meets" if meets[at] else "falls_short" if short[at] else "not_proved")
     if read >= cap:
         return Reading(cap, "not_proved")
     return Reading(read, None)

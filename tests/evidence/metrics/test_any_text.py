@@ -60,7 +60,7 @@ def test_a_megabyte_is_scored_within_seconds(metric: Metric, piece: str) -> None
     answer = (piece * (2**20 // len(piece) + 1))[: 2**20]
     started = time.perf_counter()
     check(metric, answer, [{"a": 1}, "yes"])
-    assert time.perf_counter() - started < 10
+    assert time.perf_counter() - started < 60  # a hang, not a speed: other work may share the machine
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
