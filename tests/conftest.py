@@ -14,7 +14,7 @@ import time
 
 
 def reply(messages):
-    """Reverses the last word; right for 30 % of inputs without examples, 60 % with some, 99 % with near ones."""
+    """Reverses the last word; right for 30 % of inputs bare, 60 % with examples, 99 % with near ones."""
     question = messages[-1].content
     shown = [m.content for m in messages[:-1] if m.role == "user"]
     kind = question.split()[0]
@@ -50,7 +50,7 @@ def own_home(tmp_path_factory, monkeypatch):
 def write_rows(path: Path, count: int) -> None:
     rng = random.Random(5)
     kinds = [f"kind{n}" for n in range(8)]
-    fill = "amber birch cedar daisy elder fern grape hazel iris jasmine kale lilac maple nettle oak pine".split()
+    fill = ["amber", "birch", "cedar", "daisy", "elder", "fern", "grape", "hazel", "iris", "kale", "oak", "pine"]
     rows = []
     for number in range(count):
         word = "".join(rng.choice("abcdefgh") for _ in range(7))

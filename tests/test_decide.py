@@ -1,8 +1,10 @@
 """The main job on scripted models: from a task file to a decision, a page and a winner that answers."""
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -32,9 +34,7 @@ def test_the_lightest_rung_that_meets_is_chosen_and_the_rest_is_kept_beside_it(r
 
 
 def json_settings(run: Path):
-    import sqlite3
-
-    with sqlite3.connect(run / "run.sqlite") as connection:
+    with closing(sqlite3.connect(run / "run.sqlite")) as connection:
         return json.loads(connection.execute("SELECT value FROM meta WHERE name='settings'").fetchone()[0])
 
 

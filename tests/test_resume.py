@@ -11,10 +11,12 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from tunewise.models.mock_server import running_mock
 
 KILLS = int(os.environ.get("TUNEWISE_KILLS", "3"))
 RUNGS = "zero-shot,few-shot,few-shot-nearest"
@@ -37,7 +39,10 @@ def finish(task: Path, out: str) -> dict:
 def what_was_decided(decision: dict) -> dict:
     """The decision without what a clock or an earlier session may change."""
     rungs = [
-        {key: rung.get(key) for key in ("rung", "verdict", "quality", "statuses", "skipped_because", "gap_counts")}
+        {
+            key: rung.get(key)
+            for key in ("rung", "verdict", "quality", "statuses", "skipped_because", "gap_counts")
+        }
         for rung in decision["rungs"]
     ]
     return {"choice": decision["choice"], "verdict": decision["verdict"], "rungs": rungs}
@@ -47,7 +52,7 @@ def recorded(run: Path) -> set[str]:
     """Hashes of the requests on record, as the mock server counts them."""
     if not (run / "run.sqlite").exists():
         return set()
-    with sqlite3.connect(f"file:{run / 'run.sqlite'}?mode=ro", uri=True) as store:
+    with closing(sqlite3.connect(f"file:{run / 'run.sqlite'}?mode=ro", uri=True)) as store:
         try:
             return {key for (key,) in store.execute("SELECT key FROM calls")}
         except sqlite3.OperationalError:  # killed before the tables were made
@@ -58,7 +63,7 @@ def kill_at_random(task: Path, out: str, within: float, rng: random.Random) -> N
     process = start(task, out)
     time.sleep(rng.uniform(0.3, within))
     process.send_signal(signal.SIGKILL)
-    process.wait(timeout=30)
+    process.communicate(timeout=30)
 
 
 @pytest.mark.slow
@@ -77,32 +82,14 @@ def test_a_killed_scripted_run_decides_what_an_undisturbed_one_does(reverse_task
         assert before <= recorded(task.parent / f"run-{number}")
 
 
-@contextmanager
-def mock_endpoint(log: Path):
-    """A mock endpoint in its own process; yields its port."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tunewise.models.mock_server", "--port", "0", "--latency-ms", "5"]
-        + ["--script", "reverse_script:reply", "--log", str(log)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert server.stdout is not None
-        line = server.stdout.readline()
-        yield int("".join(c if c.isdigit() else " " for c in line).split()[-1])
-    finally:
-        server.kill()
-        server.communicate()
-
-
 @pytest.mark.slow
 def test_a_killed_run_sends_no_recorded_call_to_the_endpoint_again(reverse_task, monkeypatch, tmp_path):
     in_flight = 8
     rng = random.Random(12)
     log = tmp_path / "requests.log"
     task = reverse_task()
-    with mock_endpoint(log) as port:
-        model = f"{{endpoint: 'http://127.0.0.1:{port}/v1', name: mock, concurrency: {in_flight}}}"
+    with running_mock(script="reverse_script:reply", log=log, latency_ms=5) as url:
+        model = f"{{endpoint: '{url}', name: mock, concurrency: {in_flight}}}"
         task = reverse_task(model=model)
         monkeypatch.setenv("TUNEWISE_HOME", str(tmp_path / "home-undisturbed"))
         began = time.monotonic()

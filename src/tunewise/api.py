@@ -20,7 +20,7 @@ from tunewise.models.open import open_door
 from tunewise.openings import opening_number
 from tunewise.plan import Plan, make_plan
 from tunewise.progress import Progress, Silent
-from tunewise.run import Run, alpha_of, score_answer, static_reasons
+from tunewise.run import Clocked, Run, alpha_of, score_answer, static_reasons
 from tunewise.rungs.order import load_candidate, rungs_for
 from tunewise.rungs.rung import Workbench
 from tunewise.spending import Spending
@@ -188,19 +188,12 @@ def money_cap(task: Task, max_usd: float | None) -> float | None:
 
 
 def _settings(opened: Opened, seed: int, rungs: Sequence[str] | None) -> dict[str, Any]:
-    """What must be the same for a run to be resumed."""
-    task = opened.task
-    return {
-        "task": task.name,
-        "task fingerprint": task.fingerprint(),
-        "metric": task.metric,
-        "target": task.target,
-        "tolerance": task.zone,
-        "instruction": task.instruction,
-        "model": opened.door.fingerprint,
-        "seed": seed,
-        "rungs": sorted(rungs) if rungs is not None else None,
-    }
+    """What must be the same for a run to be resumed: all but budget and how a host is reached."""
+    settings = opened.task.settings()
+    del settings["budget"]
+    settings["model"] = opened.door.fingerprint
+    settings["tune"] = (settings["tune"] or {}).get("model")
+    return {**settings, "seed": seed, "rungs": sorted(rungs) if rungs is not None else None}
 
 
 def _run_on(
@@ -222,6 +215,7 @@ def _run_on(
     )
     opening = opening_number([example.key for example in opened.order], store.run_id)
     store.freeze("openings", {"number": opening.number, "fresh": opening.fresh, "most": opening.most})
+    clocked = Clocked(progress, store, spending)
     return Run(
         task=task,
         parts=opened.parts,
@@ -230,10 +224,11 @@ def _run_on(
         tune_door=opened.tune_door,
         tune_door_missing=opened.tune_door_missing,
         store=store,
-        runner=Runner(store, spending, progress),
+        spending=spending,
+        runner=Runner(store, spending, clocked),
         folder=folder,
         seed=seed,
-        progress=progress,
+        progress=clocked,
         alpha=alpha_of(store, rungs_for(), reasons, opening.number),
         exhaustive=exhaustive,
     )

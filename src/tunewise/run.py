@@ -19,6 +19,7 @@ from tunewise.progress import Progress
 from tunewise.rungs.gaps import measure_gap
 from tunewise.rungs.order import LEARNS_FROM_ROWS
 from tunewise.rungs.rung import Candidate, Rung, Workbench
+from tunewise.spending import Spending
 from tunewise.splits import Parts
 from tunewise.store import Store
 from tunewise.task import Task
@@ -39,6 +40,7 @@ class Run:
     tune_door: Callable[[Path | None], Door] | None
     tune_door_missing: str
     store: Store
+    spending: Spending
     runner: Runner
     folder: Path
     seed: int
@@ -116,9 +118,20 @@ class Run:
         )
         candidate = rung.build(own)
         candidate.save(own.folder / rung.name)
-        self.store.freeze(f"build seconds of {rung.name}", time.monotonic() - started)
+        seconds = self.store.freeze(f"build seconds of {rung.name}", time.monotonic() - started)
+        if rung.outlook(own).train_rows:
+            self.pay_for_training(rung.name, seconds)
         self.candidates[rung.name] = candidate
         return candidate
+
+    def pay_for_training(self, rung: str, seconds: float) -> None:
+        """Count the hours of a machine that has a price, once."""
+        rate = self.task.tune.usd_per_hour if self.task.tune is not None else None
+        if rate is None or self.store.frozen(f"build usd of {rung}") is not None:
+            return
+        usd = float(self.store.freeze(f"build usd of {rung}", rate * seconds / 3600))
+        self.store.record_cost("training", usd, rung=rung)
+        self.spending.add(usd)
 
     def ask_for(self, rung: str, door: Door, requests: Sequence[Request], purpose: str) -> list[Answer]:
         """Answers, from the store where they were paid for before."""
@@ -200,7 +213,8 @@ class Run:
         build = None
         if step.candidate is not None:
             seconds = self.store.freeze(f"build seconds of {step.rung}", 0.0)
-            build = Build(seconds, None, step.candidate.facts())
+            usd = self.store.frozen(f"build usd of {step.rung}")
+            build = Build(seconds, usd, step.candidate.facts())
         self.results.append(
             RungResult(
                 step.rung,
@@ -214,6 +228,32 @@ class Run:
         state = "skipped" if step.skipped_because else "done"
         verdict = step.evidence.verdict if step.evidence else None
         self.progress.tell("rung", rung=step.rung, state=state, reason=step.skipped_because, verdict=verdict)
+
+
+class Clocked:
+    """Hands progress on, marks the wall time while a step makes no calls, and keeps the time cap.
+
+    ``tell`` raises BudgetEnded during training once the hours of the budget are over: the checkpoints that
+    are on disk stand.
+    """
+
+    EVERY_SECONDS = 5.0
+
+    def __init__(self, progress: Progress, store: Store, spending: Spending) -> None:
+        self._progress = progress
+        self._store = store
+        self._spending = spending
+        self._marked = time.monotonic()
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """See Progress."""
+        self._progress.tell(event, **facts)
+        if event != "training":
+            return
+        if time.monotonic() - self._marked > self.EVERY_SECONDS:
+            self._marked = time.monotonic()
+            self._store.log(event, facts)
+        self._spending.check_time()
 
 
 def score_answer(task: Task, parts: Parts, example: Example, answer: Answer) -> Score:
