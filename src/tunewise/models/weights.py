@@ -1,20 +1,235 @@
-"""What lies in a model's folder: which files may be loaded, their checksum, and how they are loaded."""
+"""What lies in a model's folder: where it is, which files may be loaded, their checksum, how they are loaded.
 
+Only safetensors are read: a pickle can run any code while it is loaded. Code that comes with a model is not run.
+"""
+
+import hashlib
+import json
+import os
+import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tunewise.errors import DoorError, SettingError
+from tunewise.models.embedded import cache_folder, embedded_folder, file_sha256
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+# Beside the weights, what decides about token ids and how they are read.
+MEANING_FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
+)  # fmt: skip
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def model_folder(folder_or_id: str | Path) -> Path:
+    """Folder of a model given as ``embedded``, as a folder, or as a hub id (downloaded at its first use).
+
+    Raises SettingError when there is no such folder or hub id, and DoorError when the hub cannot be reached.
+    """
+    if str(folder_or_id) == "embedded":
+        return embedded_folder()
+    folder = Path(folder_or_id).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise SettingError(f"{folder}: expected a model's folder (config.json, *.safetensors), found a file.")
+    if isinstance(folder_or_id, Path) or not HUB_ID.fullmatch(folder_or_id):
+        raise SettingError(
+            f"{folder}: there is no such folder. Give a model's folder, a hub id, or embedded."
+        )
+    return hub_folder(folder_or_id)
+
+
+def hub_folder(hub_id: str) -> Path:
+    """Folder of a hub model in the hub's own cache: what is there already, else a download."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    wanted: dict[str, Any] = {
+        "allow_patterns": ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"],
+        "ignore_patterns": ["*/*", "consolidated*"],
+    }
+    try:
+        return Path(snapshot_download(hub_id, local_files_only=True, **wanted))
+    except HFValidationError as error:
+        raise SettingError(f"model {hub_id!r}: neither a folder here nor a hub id: {error}") from error
+    except LocalEntryNotFoundError:
+        pass_on = f"model {hub_id!r}: there is no such folder here"
+    try:
+        return Path(snapshot_download(hub_id, **wanted))
+    except RepositoryNotFoundError as error:
+        raise SettingError(
+            f"{pass_on}, and the hub knows no such model, or does not show it to you."
+        ) from error
+    except OSError as error:  # the hub's own errors are all of this kind, a missing network included
+        raise DoorError(f"{pass_on}, and the hub could not be reached: {error}") from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model. Raises SettingError before anything is loaded where there are none."""
+    names = {path.name for path in folder.iterdir()}
+    if "config.json" not in names:
+        what = (
+            "an adapter: give its base model, and this as the adapter"
+            if ADAPTER_FILES[0] in names
+            else "no model"
+        )
+        raise SettingError(f"{folder}: expected a model's folder with a config.json; this is {what}.")
+    if INDEX in names:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        shards = sorted(set(index["weight_map"].values()))
+        if missing := [shard for shard in shards if shard not in names]:
+            raise SettingError(
+                f"{folder}: {INDEX} names {missing[0]}, which is not there. Download the model again."
+            )
+        return [folder / shard for shard in shards]
+    if SINGLE in names:
+        return [folder / SINGLE]
+    if pickles := sorted(name for name in names if name.endswith(PICKLES)):
+        raise SettingError(
+            f"{folder}: expected weights as {SINGLE}, found pickles only ({pickles[0]}), which can run any code "
+            "when loaded and are never read. Convert them, or use a version of the model with safetensors."
+        )
+    raise SettingError(f"{folder}: expected weights as {SINGLE} or {INDEX}, found neither.")
+
+
+def adapter_files(adapter: Path) -> list[Path]:
+    """The two files of an adapter in PEFT's layout. Raises SettingError where one is missing."""
+    for name in ADAPTER_FILES:
+        if not (adapter / name).is_file():
+            raise SettingError(f"{adapter}: expected an adapter in PEFT's layout, {name} is missing.")
+    return [adapter / name for name in ADAPTER_FILES]
+
+
+def model_checksum(folder: Path) -> str:
+    """SHA-256 over the weights and everything else that decides about a model's answers; 64 hex digits.
+
+    Whole files are read, once: a tuned model can differ from its base in a few layers only, which samples would
+    miss. Checksums are kept in the cache folder and hold while path, size, inode and time of change do.
+    """
+    files = [*weight_files(folder), *(path for name in MEANING_FILES if (path := folder / name).is_file())]
+    sums = KnownSums(cache_folder() / "checksums.json")
+    body = [[path.name, sums.of(path)] for path in files]
+    sums.save()
+    return hashlib.sha256(json.dumps(body).encode()).hexdigest()
+
+
+class KnownSums:
+    """Checksums of files that have not changed since they were computed. Losing them costs only time."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.fresh: dict[str, list[Any]] = {}
+        self.known = self._read()
+
+    def _read(self) -> dict[str, list[Any]]:
+        try:
+            known = json.loads(self.place.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return known if isinstance(known, dict) else {}
+
+    def of(self, path: Path) -> str:
+        """SHA-256 of a file's content."""
+        place, stat = str(path.resolve()), path.stat()
+        mark = [stat.st_size, stat.st_ino, stat.st_mtime_ns]
+        entry = self.known.get(place)
+        if entry is None or entry[:3] != mark:
+            entry = self.fresh[place] = [*mark, file_sha256(path)]
+        return str(entry[3])
+
+    def save(self) -> None:
+        """Keep what was computed, beside what another process may have kept meanwhile."""
+        if not self.fresh:
+            return
+        beside = self.place.with_name(f"{self.place.name}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            self.place.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_text(json.dumps(self._read() | self.fresh), encoding="utf-8")
+            os.replace(beside, self.place)
+        except OSError:  # a read-only or full cache folder: the next run computes them again
+            beside.unlink(missing_ok=True)
+
+
+def context_window(folder: Path) -> int | None:
+    """Tokens that fit into the model, prompt and answer together; None where its config does not say."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    window = config.get(
+        "max_position_embeddings", config.get("text_config", {}).get("max_position_embeddings")
+    )
+    return window if isinstance(window, int) else None
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model's folder; nothing is fetched, no code of the model is run."""
+    from transformers import AutoTokenizer
+
+    with quiet_transformers():
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def load_model(folder: Path, adapter: Path | None = None) -> Any:
+    """A causal LM ready to answer: fp32 on a CPU, bf16 on a GPU, an adapter merged into the weights.
+
+    Raises SettingError when transformers cannot read the folder as a causal LM, or the adapter does not fit it.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    weight_files(folder)
+    device, dtype = device_and_dtype()
+    try:
+        with quiet_transformers():
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
+            ).to(device)
+    except (ValueError, OSError, ImportError, torch.OutOfMemoryError) as error:
+        raise SettingError(f"{folder}: cannot be loaded as a causal language model: {error}") from error
+    if adapter is not None:
+        model = merged(model, adapter)
+    return model.eval().requires_grad_(False)
+
+
+def merged(model: Any, adapter: Path) -> Any:
+    """The model with an adapter's differences added to its weights, in memory only."""
+    from peft import PeftModel
+
+    adapter_files(adapter)
+    try:
+        with quiet_transformers():
+            return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise SettingError(f"{adapter}: this adapter does not fit the model: {error}") from error
+
+
+def device_and_dtype() -> tuple[Any, Any]:
+    """Where and in which number format local models run: fp32 on a CPU, bf16 on a GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda"), torch.bfloat16
+    return torch.device("cpu"), torch.float32
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Keep transformers' progress bars and notices off the terminal: standard output and error are ours."""
-    from transformers.utils import logging
+    from transformers.utils import logging as notices
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    level, bars = notices.get_verbosity(), notices.is_progress_bar_enabled()
+    notices.set_verbosity(notices.ERROR)
+    if bars:
+        notices.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        notices.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            notices.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,162 @@
+"""A model whose weights are on this machine, behind the one door: the embedded one, a folder, a hub id."""
+
+import gc
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from tunewise.data import Message
+from tunewise.errors import DataError, DoorError, SettingError
+from tunewise.models import tokens, weights
+from tunewise.models.door import Answer, Price, Request
+from tunewise.models.embedded import need_torch
+
+if TYPE_CHECKING:
+    from tunewise.models.shared_prefix import Generator, Prompt, Written
+
+LOOP = 1  # raise it when the generation loop changes so that answers can differ: recorded ones are asked anew
+
+
+@dataclass(eq=False)
+class Loaded:
+    """Weights in memory with the loop that writes with them; doors to the same weights share it."""
+
+    generator: "Generator"
+    lock: threading.Lock
+
+
+_loaded: WeakValueDictionary[tuple[str, str, int], Loaded] = WeakValueDictionary()
+_loading = threading.Lock()
+
+
+class LocalDoor:
+    """Answers with local weights. Keeps the promises of ``models.door.Door``.
+
+    folder_or_id: ``embedded``, a model's folder, or a hub id. adapter: folder in PEFT's layout, merged into the
+    weights in memory. usd_per_hour: what this machine costs; None gives answers without a price.
+    batch_size: answers written side by side.
+
+    Opening checks the files and reads no weights; these are loaded at the first answer. Raises SettingError for
+    what cannot be used (no such model, pickles only, no torch), DoorError when the hub cannot be reached.
+    """
+
+    host: str | None = None
+    price: Price | None = None
+    concurrency = 1
+
+    def __init__(
+        self,
+        folder_or_id: str | Path,
+        *,
+        adapter: Path | None = None,
+        name: str | None = None,
+        usd_per_hour: float | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        need_torch()
+        self.folder = weights.model_folder(folder_or_id)
+        weights.weight_files(self.folder)
+        self.adapter = adapter
+        self.adapter_files = weights.adapter_files(adapter) if adapter is not None else []
+        self.name = name or str(folder_or_id)
+        self.usd_per_hour = usd_per_hour
+        self.batch_size = batch_size
+        self.context_window: int | None = weights.context_window(self.folder)
+        self._held: Loaded | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with the weights, the tokenizer and template, the adapter, the number format and the loop."""
+        body = {
+            "model": weights.model_checksum(self.folder),
+            "adapter": [weights.file_sha256(file) for file in self.adapter_files],
+            "dtype": str(weights.device_and_dtype()[1]),
+            "loop": LOOP,
+        }
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer alone, without the weights."""
+        return weights.load_tokenizer(self.folder)
+
+    def count_tokens(self, messages: Sequence[Message]) -> int | None:
+        """Tokens of the rendered prompt; loads the tokenizer only."""
+        return len(tokens.render(self.tokenizer, messages)[0])
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        """One Answer per request, in order. Raises DataError, before any is asked, for a prompt that does not fit."""
+        import torch
+
+        if not requests:
+            return []
+        prompts = [self._prompt(request) for request in requests]
+        held = self._load()
+        with held.lock:
+            started = time.perf_counter()
+            try:
+                written = held.generator.write(prompts)
+            except torch.OutOfMemoryError as error:
+                raise DoorError(
+                    f"{self.name}: {len(prompts)} prompts of up to {max(len(p.tokens) for p in prompts)} tokens do "
+                    "not fit into the GPU's memory. Free some, or ask fewer at a time (batch_size)."
+                ) from error
+            seconds = (time.perf_counter() - started) / len(prompts)
+        return [self._answer(*pair, seconds) for pair in zip(prompts, written, strict=True)]
+
+    def close(self) -> None:
+        """Let go of the weights, unless another door to the same ones is open."""
+        self._held = None
+        gc.collect()
+
+    def _prompt(self, request: Request) -> "Prompt":
+        from tunewise.models.shared_prefix import Prompt
+
+        ids, _ = tokens.render(self.tokenizer, request.messages)
+        longest = request.decoding.max_new_tokens
+        if self.context_window is not None and len(ids) + longest > self.context_window:
+            start = " ".join(request.messages[-1].content.split())[:80]
+            raise DataError(
+                f"A prompt has {len(ids)} tokens, and up to {longest} more are to be written; {self.name} holds "
+                f"{self.context_window} in all. Shorten the input, show fewer examples or passages, or lower "
+                f"decoding.max_new_tokens. The input begins: {start!r}"
+            )
+        return Prompt(tuple(ids), longest, request.decoding.temperature, request.decoding.seed)
+
+    def _answer(self, prompt: "Prompt", written: "Written", seconds: float) -> Answer:
+        kept = written.tokens[:-1] if written.finish == "stop" else written.tokens
+        return Answer(
+            text=self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False),
+            finish=written.finish,
+            tokens_in=len(prompt.tokens),
+            cached_in=written.cached,
+            tokens_out=len(written.tokens),
+            seconds=seconds,
+            usd=None if self.usd_per_hour is None else seconds * self.usd_per_hour / 3600,
+        )
+
+    def _load(self) -> Loaded:
+        if self._held is None:
+            key = (str(self.folder.resolve()), self.fingerprint, self.batch_size)
+            with _loading:
+                held = _loaded.get(key)
+                if held is None:
+                    held = _loaded[key] = Loaded(self._generator(), threading.Lock())
+            self._held = held
+        return self._held
+
+    def _generator(self) -> "Generator":
+        from tunewise.models.shared_prefix import generator_for
+
+        model = weights.load_model(self.folder, self.adapter)
+        stops = tokens.stop_ids(self.tokenizer, model.generation_config)
+        if not stops:
+            raise SettingError(f"{self.name}: no token ends an answer.")
+        return generator_for(model, stops, self.batch_size)

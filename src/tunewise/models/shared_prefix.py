@@ -1,0 +1,347 @@
+"""Generation where all prompts of a call share what they have in common.
+
+The longest common token prefix is encoded once and kept for later calls; only what differs is read per row.
+Rows are batched by length, finished rows dropped, and logits computed only where a token is sampled. In fp32
+the tokens are those of transformers' plain ``generate``, except where the two best logits all but tie.
+"""
+
+import hashlib
+import random
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from tunewise.models.joint_attention import NAME, SPARE_COLUMNS, PrefixKV, RowsKV, register
+
+WORTH_SHARING = 16  # tokens; below that a separate pass for the prefix costs more than it saves
+PREFILL_TOKENS = 2048  # tokens read in one pass: enough for full speed, small enough to bound memory
+PREFILL_SCORES = 32_000_000  # attention scores held at once in one pass, 128 MB in fp32
+ROWS_BYTES = 2**30  # memory for the rows' own keys and values in one batch
+STORE_BYTES = 2**28  # memory for prefixes kept for later calls
+STORE_PREFIXES = 8
+DROP_SHARE = 0.8  # finished rows are dropped when at most this share of the rows still writes
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt as token ids, and how to write its answer. temperature 0 is greedy."""
+
+    tokens: tuple[int, ...]
+    max_new_tokens: int
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Tokens written, the stop token included if there is one; prompt tokens that were not read anew."""
+
+    tokens: tuple[int, ...]
+    finish: Literal["stop", "length"]
+    cached: int = 0
+
+
+@dataclass(slots=True)
+class Row:
+    """A prompt while its answer is being written. suffix: its tokens after the shared prefix, at least one."""
+
+    place: int
+    prompt: Prompt
+    suffix: tuple[int, ...]
+    draw: random.Random | None
+    tokens: list[int] = field(default_factory=list)
+    finish: Literal["stop", "length"] | None = None
+
+    def take(self, token: int, stops: frozenset[int]) -> None:
+        """Append a token, and note whether it was the last."""
+        self.tokens.append(token)
+        if token in stops:
+            self.finish = "stop"
+        elif len(self.tokens) >= self.prompt.max_new_tokens:
+            self.finish = "length"
+
+
+class PrefixStore:
+    """The prefixes encoded last, within a bound of memory; the least recently used is dropped first."""
+
+    def __init__(self) -> None:
+        self.kept: OrderedDict[tuple[int, ...], PrefixKV] = OrderedDict()
+
+    def longest(self, tokens: tuple[int, ...]) -> PrefixKV | None:
+        """The longest stretch at the start of ``tokens`` that is at hand, None if it is not worth it."""
+        best = max(self.kept, key=lambda known: common(known, tokens), default=())
+        length = common(best, tokens)
+        if length < WORTH_SHARING:
+            return None
+        self.kept.move_to_end(best)
+        return self.kept[best].first(length)
+
+    def keep(self, prefix: PrefixKV) -> None:
+        """Keep a prefix for later calls, in place of those that it begins with."""
+        for known in [known for known in self.kept if common(known, prefix.tokens) == len(known)]:
+            del self.kept[known]
+        self.kept[prefix.tokens] = prefix
+        while len(self.kept) > 1 and (
+            len(self.kept) > STORE_PREFIXES or sum(p.bytes for p in self.kept.values()) > STORE_BYTES
+        ):
+            self.kept.popitem(last=False)
+
+
+class Generator(Protocol):
+    """Writes one answer per prompt, in order; every prompt has at least one token and fits the window."""
+
+    def write(self, prompts: Sequence[Prompt]) -> list[Written]: ...
+
+
+def generator_for(model: Any, stops: frozenset[int], rows: int = 32) -> Generator:
+    """The fast way of writing where the model passes the trial, else transformers' own ``generate``."""
+    before = model.config._attn_implementation
+    if attends_plainly(model.config):
+        joint = JointGenerator(model, stops, rows)
+        if joint.agrees_with(before):
+            return joint
+        model.set_attn_implementation(before)
+    return PlainGenerator(model, stops, rows)
+
+
+class JointGenerator:
+    """Writes answers with a model that can attend jointly. Not for several threads at once.
+
+    model: a causal LM of transformers in evaluation mode; its attention is set to ours.
+    stops: token ids that end an answer. rows: answers written side by side at most.
+    """
+
+    def __init__(self, model: Any, stops: frozenset[int], rows: int = 32) -> None:
+        self.model = model
+        self.stops = stops
+        self.rows = rows
+        self.store = PrefixStore()
+        register()
+        model.set_attn_implementation(NAME)
+
+    @torch.inference_mode()
+    def write(self, prompts: Sequence[Prompt]) -> list[Written]:
+        """One answer per prompt, in order. Every prompt has at least one token and fits the window."""
+        if not prompts:
+            return []
+        prefix, at_hand = self.encoded(common_start([prompt.tokens for prompt in prompts]))
+        length = len(prefix.tokens) if prefix else 0
+        rows = [Row(i, prompt, prompt.tokens[length:], drawer(prompt)) for i, prompt in enumerate(prompts)]
+        by_length = sorted(rows, key=lambda row: (-len(row.suffix), -row.prompt.max_new_tokens))
+        for batch in self.batches(by_length):
+            self.write_batch(batch, prefix)
+        # The prefix was read for the first row; all others, and what an earlier call had read, came for nothing.
+        return [
+            Written(tuple(row.tokens), row.finish or "length", length if row.place else at_hand)
+            for row in rows
+        ]
+
+    def encoded(self, shared: tuple[int, ...]) -> tuple[PrefixKV | None, int]:
+        """Keys and values of ``shared``, or of the part at hand where the rest is short; tokens at hand before."""
+        known = self.store.longest(shared)
+        at_hand = len(known.tokens) if known else 0
+        rest = shared[at_hand:]
+        if len(rest) < WORTH_SHARING:
+            return known, at_hand
+        kv = RowsKV([0], len(rest), known, self.model.device)
+        self.read(kv, [rest])
+        prefix = known.followed_by(kv, rest) if known else PrefixKV(rest, kv.only_row(len(rest)))
+        self.store.keep(prefix)
+        return prefix, at_hand
+
+    def batches(self, rows: list[Row]) -> list[list[Row]]:
+        """Cut rows, the longest first, into batches of near equal size that hold within ``ROWS_BYTES``."""
+        config = self.model.config
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        per_token = (
+            2 * config.num_hidden_layers * config.num_key_value_heads * size * self.model.dtype.itemsize
+        )
+        longest = len(rows[0].suffix) + max(row.prompt.max_new_tokens for row in rows)
+        most = max(1, min(self.rows, ROWS_BYTES // (longest * per_token)))
+        even = -(-len(rows) // -(-len(rows) // most))
+        return [rows[i : i + even] for i in range(0, len(rows), even)]
+
+    def write_batch(self, batch: list[Row], prefix: PrefixKV | None) -> None:
+        """Read the suffixes of a batch, then write token after token until every row has ended."""
+        column = len(batch[0].suffix)
+        pads = [column - len(row.suffix) for row in batch]
+        kv = RowsKV(pads, column + SPARE_COLUMNS, prefix, self.model.device)
+        logits = self.read(kv, [row.suffix for row in batch])
+        while True:
+            for row, token in zip(batch, choose(logits, batch), strict=True):
+                if row.finish is None:
+                    row.take(token, self.stops)
+            going = [i for i, row in enumerate(batch) if row.finish is None]
+            if not going:
+                return
+            if len(going) <= DROP_SHARE * len(batch):
+                kv.keep(torch.tensor(going, device=logits.device))
+                batch = [batch[i] for i in going]
+            fed = torch.tensor([[row.tokens[-1]] for row in batch], device=logits.device)
+            logits = self.forward(kv, fed, slice(0, len(batch)), column)
+            column += 1
+
+    def read(self, kv: RowsKV, suffixes: Sequence[tuple[int, ...]]) -> Tensor:
+        """Feed suffixes, the longest first, some rows and columns at a time; logits (R, V) after the last tokens."""
+        longest, logits, first = len(suffixes[0]), [], 0
+        while first < len(suffixes):
+            width = len(suffixes[first])
+            group = suffixes[first : first + max(1, PREFILL_TOKENS // width)]
+            ids = torch.tensor([(0,) * (width - len(s)) + s for s in group], device=self.model.device)
+            rows = slice(first, first + len(group))
+            per_column = len(group) * self.model.config.num_attention_heads * (kv.prefix_length + longest)
+            step = max(1, min(PREFILL_TOKENS, PREFILL_SCORES // per_column))
+            for begin in range(0, width, step):
+                last = self.forward(kv, ids[:, begin : begin + step], rows, longest - width + begin)
+            logits.append(last)
+            first += len(group)
+        return torch.cat(logits)
+
+    @torch.inference_mode()
+    def agrees_with(self, implementation: str) -> bool:
+        """Trial on a few tokens: the logits equal those of the model's own attention, reading and writing.
+
+        A model that calls its attention in another way, or adds to it what ours does not know, fails here.
+        """
+        vocabulary = self.model.config.vocab_size
+        tokens = [(7 * i * i + 11) % vocabulary for i in range(40)]
+        shared, suffixes = tuple(tokens[:20]), [tuple(tokens[20:31]), tuple(tokens[31:39])]
+        try:
+            self.model.set_attn_implementation(implementation)
+            whole = [
+                torch.tensor([[*shared, *suffix, tokens[39]]], device=self.model.device)
+                for suffix in suffixes
+            ]
+            expected = torch.cat([self.model(input_ids=ids, use_cache=False).logits[:, -2:] for ids in whole])
+            self.model.set_attn_implementation(NAME)
+            kv = RowsKV([0], len(shared), None, self.model.device)
+            self.read(kv, [shared])
+            kv = RowsKV([0, 3], 12, PrefixKV(shared, kv.only_row(len(shared))), self.model.device)
+            reading = self.read(kv, suffixes)
+            fed = torch.full((2, 1), tokens[39], device=self.model.device)
+            writing = self.forward(kv, fed, slice(0, 2), 11)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError):
+            return False
+        came = torch.stack((reading, writing), 1)
+        allowed = (1e-4 if self.model.dtype == torch.float32 else 5e-2) * expected.abs().max()
+        return bool(((came - expected).abs() <= allowed).all())
+
+    def forward(self, kv: RowsKV, ids: Tensor, rows: slice, column: int) -> Tensor:
+        """One pass of the model over ``ids`` (R, Q) from ``column`` on: logits (R, V) of the last position."""
+        positions = kv.aim(rows, column, ids.shape[1])
+        out = self.model(
+            input_ids=ids,
+            position_ids=positions,
+            past_key_values=kv,
+            use_cache=True,
+            logits_to_keep=1,
+            rows_kv=kv,
+        )
+        return out.logits[:, -1]
+
+
+class PlainGenerator:
+    """transformers' own ``generate``, over prompts of one length at a time: no padding, right for any model."""
+
+    def __init__(self, model: Any, stops: frozenset[int], rows: int = 32) -> None:
+        self.model = model
+        self.stops = stops
+        self.rows = rows
+
+    @torch.inference_mode()
+    def write(self, prompts: Sequence[Prompt]) -> list[Written]:
+        """One answer per prompt, in order."""
+        alike: dict[tuple[int, int], list[Row]] = {}
+        rows = [Row(i, prompt, prompt.tokens, drawer(prompt)) for i, prompt in enumerate(prompts)]
+        for row in rows:
+            alike.setdefault((len(row.suffix), row.prompt.max_new_tokens), []).append(row)
+        for group in alike.values():
+            for first in range(0, len(group), self.rows):
+                self._write_batch(group[first : first + self.rows])
+        return [Written(tuple(row.tokens), row.finish or "length") for row in rows]
+
+    def _write_batch(self, batch: list[Row]) -> None:
+        ids = torch.tensor([row.suffix for row in batch], device=self.model.device)
+        out = self.model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=batch[0].prompt.max_new_tokens,
+            do_sample=False,
+            eos_token_id=sorted(self.stops),
+            pad_token_id=min(self.stops),
+            logits_processor=LogitsProcessorList([Drawn(batch)]),
+        )
+        for row, tokens in zip(batch, out[:, ids.shape[1] :].tolist(), strict=True):
+            for token in tokens:
+                if row.finish is None:
+                    row.take(token, self.stops)
+
+
+class Drawn(LogitsProcessor):
+    """Leaves greedy rows as they are, and for the others only the token that was drawn."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = rows
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """scores (R, V) -> the same, with all but the drawn token of a sampled row at -inf."""
+        for i, token in enumerate(choose(scores, self.rows)):
+            if self.rows[i].draw is not None:
+                kept = scores[i, token].clone()
+                scores[i] = -torch.inf
+                scores[i, token] = kept
+        return scores
+
+
+def attends_plainly(config: Any) -> bool:
+    """False where a short trial could not show that attention depends on the distance or length of a text."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = {rope.get("rope_type", "default")} if "rope_type" in rope or not rope else {"several"}
+    layers = set(getattr(config, "layer_types", None) or ["full_attention"])
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    has_shape = all(
+        isinstance(getattr(config, name, None), int)
+        for name in ("num_attention_heads", "num_key_value_heads", "num_hidden_layers", "hidden_size")
+    )
+    return (
+        has_shape
+        and window is None
+        and layers == {"full_attention"}
+        and kinds <= {"default", "linear", "llama3"}
+    )
+
+
+def common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the common start of two sequences of tokens."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+
+
+def common_start(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The longest start that all prompts share, short of each prompt's last token, which every row reads itself."""
+    low, high = min(prompts), max(prompts)  # in lexicographic order these two differ first
+    return low[: min(common(low, high), *(len(prompt) - 1 for prompt in prompts), len(low) - 1)]
+
+
+def drawer(prompt: Prompt) -> random.Random | None:
+    """The random numbers of one prompt: they depend on its seed and tokens only, not on its neighbours."""
+    if prompt.temperature == 0:
+        return None
+    text = repr((prompt.seed, prompt.tokens)).encode("ascii")
+    return random.Random(hashlib.sha256(text).digest())
+
+
+def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:
+    """The next token of each row: the best, or one drawn in proportion to exp(logit / temperature)."""
+    tokens: list[int] = logits.argmax(-1).tolist()
+    for i, row in enumerate(rows):
+        if row.draw is not None:
+            odds = torch.softmax(logits[i].double() / row.prompt.temperature, -1).cumsum(-1)
+            place = torch.searchsorted(odds, odds.new_tensor([row.draw.random()]) * odds[-1], right=True)
+            tokens[i] = min(int(place), len(odds) - 1)
+    return tokens

@@ -1,0 +1,108 @@
+"""Chats as token ids, the same in training and in answering.
+
+A model is only as good as the agreement between what it was trained on and what it is asked: both go through
+``render``, so that the ids agree, the stop token included.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from jinja2 import TemplateError
+
+from tunewise.data import Message
+from tunewise.errors import SettingError
+
+PROBE = "tunewise-probe"
+
+
+def render(
+    tokenizer: Any, messages: Sequence[Message], answer: str | None = None
+) -> tuple[list[int], list[int]]:
+    """The ids of a prompt, up to where the model writes, and of the answer with its stop token.
+
+    tokenizer: a transformers tokenizer with a chat template. messages: the chat, the last turn the user's.
+    answer: None gives no answer ids. The template writes the markers; none is added twice.
+    Raises SettingError when there is no template, when it refuses these roles, or when no token ends an answer.
+    """
+    text = prompt_text(tokenizer, messages)
+    prompt = encode(tokenizer, text)
+    if answer is None:
+        return prompt, []
+    # Read together with the prompt, an answer is cut into tokens as the model would go on writing. Where it would
+    # melt into the prompt's last token, which the model cannot do when answering, it is read on its own.
+    whole = encode(tokenizer, text + answer)
+    written = whole[len(prompt) :] if whole[: len(prompt)] == prompt else encode(tokenizer, answer)
+    return prompt, [*written, stop_id(tokenizer)]
+
+
+def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
+    """The chat as the model reads it, up to where it writes."""
+    need_template(tokenizer)
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    refusals = []
+    for layout in layouts(turns):
+        try:
+            text: str = tokenizer.apply_chat_template(layout, tokenize=False, add_generation_prompt=True)
+        except TemplateError as refusal:
+            refusals.append(refusal)
+        else:
+            return text
+    roles = ", ".join(turn["role"] for turn in turns)
+    raise SettingError(
+        f"The model's chat template refuses a chat with the turns {roles}: {refusals[0]}. Expected turns that "
+        "alternate between user and assistant, after at most one system turn."
+    ) from refusals[0]
+
+
+def layouts(turns: list[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
+    """The chat as it is; then, for templates that know no system turn, with that text opening the user's."""
+    yield turns
+    if [turn["role"] for turn in turns[:2]] == ["system", "user"]:
+        joined = f"{turns[0]['content']}\n\n{turns[1]['content']}"
+        yield [{"role": "user", "content": joined}, *turns[2:]]
+
+
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """Ids of a text, with no marker added."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def stop_id(tokenizer: Any) -> int:
+    """The token that ends an answer: the one the template writes after it, else the end-of-sequence token."""
+    need_template(tokenizer)
+    turns = [{"role": "user", "content": PROBE}, {"role": "assistant", "content": PROBE}]
+    text = tokenizer.apply_chat_template(turns, tokenize=False)
+    after = encode(tokenizer, text[text.rindex(PROBE) + len(PROBE) :].lstrip()) if PROBE in text else []
+    if after and after[0] in special_ids(tokenizer):
+        return after[0]
+    if tokenizer.eos_token_id is not None:
+        return int(tokenizer.eos_token_id)
+    raise SettingError(
+        f"The tokenizer of {tokenizer.name_or_path} names no end-of-sequence token and its chat template writes "
+        'none after an answer. Add "eos_token" to its tokenizer_config.json.'
+    )
+
+
+def stop_ids(tokenizer: Any, generation_config: Any = None) -> frozenset[int]:
+    """All tokens that end an answer: the template's, the tokenizer's, and those of the generation config."""
+    named = getattr(generation_config, "eos_token_id", None)
+    listed = [] if named is None else [named] if isinstance(named, int) else list(named)
+    own = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    return frozenset([stop_id(tokenizer), *own, *listed])
+
+
+def special_ids(tokenizer: Any) -> set[int]:
+    """Ids of the tokens that stand for markers, not for text."""
+    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return added | set(tokenizer.all_special_ids)
+
+
+def need_template(tokenizer: Any) -> None:
+    """Raise SettingError where the tokenizer has no chat template."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise SettingError(
+            f"The model {tokenizer.name_or_path} has no chat template, so it is not known how it reads a chat: "
+            "it may be a base model. Put its template as chat_template.jinja into the model's folder, or use the "
+            "instruction-tuned version of the model."
+        )
