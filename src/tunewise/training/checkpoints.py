@@ -10,6 +10,7 @@
 Every file that says "this is whole" is written after what it vouches for, flushed, and renamed into place.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -37,7 +38,8 @@ def write_json(path: Path, body: Mapping[str, Any]) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise StoreError(f"{path} could not be written: {error}. Free some space, then run again.") from error
 
 

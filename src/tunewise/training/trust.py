@@ -46,8 +46,8 @@ def check_rows(
         if row.answer[-1] not in stop_ids:
             raise TrainingNotTrusted(
                 f"Example {row.key}: the last token that carries loss is {row.answer[-1]}, expected a stop "
-                f"token (one of {sorted(stop_ids)}): it would not be learnt where to stop. The chat template and "
-                "the generation config name different end tokens; mend one of them."
+                f"token (one of {sorted(stop_ids)}): where to stop would not be learnt. The chat "
+                "template and the generation config name different end tokens; mend one of them."
             )
         sent = served(row)
         if sent is not None and sent != len(row.prompt):
@@ -158,12 +158,13 @@ def check_adapter(base: Path, adapter: Path, probes: Sequence[TrainRow]) -> dict
 def _open(base: Path, adapter: Path) -> Any:
     """The base with a saved adapter beside it, ready to answer."""
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     from tunewise.models.weights import load_model
 
     try:
         return PeftModel.from_pretrained(load_model(base), str(adapter)).eval()
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise TrainingNotTrusted(
             f"{adapter}: the saved adapter could not be opened on {base}: {error}. Remove it, run again."
         ) from error

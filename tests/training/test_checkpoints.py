@@ -1,0 +1,112 @@
+"""Nothing half-written is ever taken for whole."""
+
+import json
+import shutil
+
+import pytest
+
+from tunewise.errors import StoreError
+from tunewise.training import checkpoints
+
+
+def fill(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weights").write_bytes(b"w" * 100)
+    (folder / "state.json").write_text("{}", encoding="utf-8")
+
+
+def whole(folder):
+    fill(folder)
+    checkpoints.mark_whole(folder)
+    return folder
+
+
+def test_a_folder_is_whole_only_with_its_mark(tmp_path):
+    fill(tmp_path / "checkpoint-1")
+    assert not checkpoints.is_whole(tmp_path / "checkpoint-1")
+    assert checkpoints.is_whole(whole(tmp_path / "checkpoint-2"))
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "removed"])
+def test_a_harmed_checkpoint_is_passed_over_for_the_one_before(tmp_path, harm):
+    whole(tmp_path / "checkpoint-9")
+    last = whole(tmp_path / "checkpoint-10")
+    assert checkpoints.newest_whole(tmp_path) == last
+    weights = last / "weights"
+    if harm == "removed":
+        weights.unlink()
+    else:
+        weights.write_bytes(b"w" * 50 if harm == "cut" else b"x" * 100)
+    assert checkpoints.newest_whole(tmp_path) == tmp_path / "checkpoint-9"
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    assert checkpoints.newest_whole(tmp_path / "absent") is None
+    whole(tmp_path / "checkpoint-final")
+    assert checkpoints.newest_whole(tmp_path) is None
+
+
+def test_prune_keeps_the_last_by_step_not_by_name(tmp_path):
+    for step in (9, 100, 20):
+        whole(tmp_path / f"checkpoint-{step}")
+    checkpoints.prune(tmp_path, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-100", "checkpoint-20"]
+
+
+def test_publish_puts_all_or_leaves_what_was_there(tmp_path):
+    place = whole(tmp_path / "adapter")
+
+    def fail(folder):
+        (folder / "weights").write_bytes(b"new")
+        raise OSError("no space left")
+
+    with pytest.raises(StoreError, match="no space left"):
+        checkpoints.publish(place, fail)
+    assert checkpoints.is_whole(place)
+    assert (place / "weights").read_bytes() == b"w" * 100
+    checkpoints.publish(place, lambda folder: (folder / "weights").write_bytes(b"new"))
+    assert (place / "weights").read_bytes() == b"new"
+    assert checkpoints.is_whole(place)
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_begin_keeps_a_run_with_the_same_settings_and_clears_another(tmp_path):
+    settings = {"base": "a", "recipe": {"epochs": 3, "rank": 8}}
+    assert checkpoints.begin(tmp_path, settings) == []
+    whole(tmp_path / "work" / "steps" / "checkpoint-4")
+    assert checkpoints.begin(tmp_path, settings) == []
+    assert (tmp_path / "work" / "steps" / "checkpoint-4").is_dir()
+    said = checkpoints.begin(tmp_path, {"base": "a", "recipe": {"epochs": 2, "rank": 8}})
+    assert said == ["recipe.epochs: 3 before, 2 now"]
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_run_whose_settings_cannot_be_read_is_cleared(tmp_path):
+    checkpoints.begin(tmp_path, {"base": "a"})
+    whole(tmp_path / "adapter")
+    (tmp_path / "settings.json").write_text('{"base": ', encoding="utf-8")
+    checkpoints.begin(tmp_path, {"base": "a"})
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_a_build_is_finished_only_with_its_last_file_and_a_whole_adapter(tmp_path):
+    assert checkpoints.finished(tmp_path) is None
+    whole(tmp_path / "adapter")
+    assert checkpoints.finished(tmp_path) is None
+    checkpoints.write_json(tmp_path / "done.json", {"steps": 4})
+    assert checkpoints.finished(tmp_path) == {"steps": 4}
+    (tmp_path / "adapter" / "weights").write_bytes(b"cut")
+    assert checkpoints.finished(tmp_path) is None
+
+
+def test_what_vouches_for_files_is_written_whole(tmp_path):
+    checkpoints.write_json(tmp_path / "a.json", {"n": 1})
+    checkpoints.write_json(tmp_path / "a.json", {"n": 2})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"n": 2}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    shutil.rmtree(tmp_path)
+    (tmp_path).write_text("a file where the folder should be", encoding="utf-8")
+    with pytest.raises(StoreError, match=r"a\.json could not be written"):
+        checkpoints.write_json(tmp_path / "a.json", {"n": 3})
+    tmp_path.unlink()
+    tmp_path.mkdir()

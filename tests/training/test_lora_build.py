@@ -1,0 +1,135 @@
+"""The whole build of the ``lora`` rung on a tiny model: train, choose, check, find again."""
+
+from dataclasses import replace
+
+import pytest
+
+from tunewise.errors import DataError
+from tunewise.evidence.records import Score
+from tunewise.models.door import Answer
+from tunewise.progress import Silent
+from tunewise.rungs import lora
+from tunewise.rungs.lora import Lora
+from tunewise.rungs.rung import Workbench
+from tunewise.splits import Parts
+from tunewise.task import DecodingSettings, Task, Training
+
+
+class Told:
+    """Keeps the notes."""
+
+    def __init__(self):
+        self.notes = []
+
+    def tell(self, event, **facts):
+        if event == "note":
+            self.notes.append(facts["text"])
+
+
+def length_score(example, answer):
+    """A metric that a random model does not always fail: the share of a full answer's length."""
+    return Score("scored", min(1.0, len(answer.text) / 40))
+
+
+@pytest.fixture
+def make_bench(tiny, make_example, tmp_path):
+    from tunewise.models.local import LocalDoor
+
+    def make(**training):
+        task = Task.model_construct(
+            **{
+                **Task(name="t", examples=tmp_path / "none", metric="exact", target=0.8).__dict__,
+                "instruction": "name and town",
+                "decoding": DecodingSettings(max_new_tokens=8),
+                "training": Training(**{"epochs": 2.0, "lora_rank": 4, "learning_rate": 5e-3, **training}),
+            }
+        )
+        items = [make_example(number) for number in range(60)]
+        asked = []
+
+        def ask(door, requests, purpose):
+            asked.append((door.fingerprint, purpose, len(requests)))
+            return door.answer(requests)
+
+        bench = Workbench(
+            task=task,
+            parts=Parts(tuple(items[:16]), tuple(items[20:28]), tuple(items[40:]), clusters=60),
+            door=LocalDoor(tiny),
+            tune_door=lambda adapter: LocalDoor(tiny, adapter=adapter),
+            tune_door_missing="",
+            ask=ask,
+            score=length_score,
+            folder=tmp_path / "rungs",
+            seed=0,
+            progress=Silent(),
+        )
+        bench.__dict__["asked"] = asked
+        return bench
+
+    return make
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_build_ends_with_an_adapter_that_answers_and_is_found_again(make_bench, tiny, monkeypatch):
+    bench = make_bench()
+    candidate = Lora().build(bench)
+    facts = candidate.facts()
+    assert {path.name for path in (bench.folder / "lora" / "adapter").iterdir()} == {
+        "adapter_config.json", "adapter_model.safetensors", "whole.json",
+    }  # fmt: skip
+    assert not (bench.folder / "lora" / "work").exists()
+    assert facts["checkpoint"]["step"] in (2, 4)
+    assert facts["selection_items"] == 8
+    measured = [row for row in facts["tried"] if row["selection_score"] is not None]
+    assert facts["selection_score"] == max(row["selection_score"] for row in measured)
+    assert facts["adapter_bytes"] == (candidate.adapter / "adapter_model.safetensors").stat().st_size
+    assert [(purpose, count) for _, purpose, count in bench.asked] == [("selection", 8)] * 2
+
+    request = candidate.request(bench.parts.certification[0])
+    assert [message.role for message in request.messages] == ["system", "user"]
+    assert candidate.door.fingerprint != bench.door.fingerprint
+    [answer] = candidate.door.answer([request])
+    assert isinstance(answer, Answer)
+
+    monkeypatch.setattr(lora, "train", lambda *args, **rest: pytest.fail("trained again"))
+    again = Lora().build(bench)
+    assert again.facts() == facts
+    assert again.door.fingerprint == candidate.door.fingerprint
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_other_settings_start_the_training_anew_and_say_what_differs(make_bench):
+    Lora().build(make_bench(epochs=1.0))
+    told = Told()
+    bench = replace(make_bench(epochs=1.0, learning_rate=4e-3), progress=told)
+    bench.__dict__["asked"] = []
+    assert Lora().build(bench).facts()["learning_rate"] == 4e-3
+    [note] = told.notes
+    assert "recipe.learning_rate: 0.005 before, 0.004 now" in note
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_other_train_rows_start_the_training_anew(make_bench):
+    bench = make_bench(epochs=1.0)
+    first = Lora().build(bench).door.fingerprint
+    fewer = replace(bench.parts, train=bench.parts.train[:12])
+    facts = Lora().build(replace(bench, parts=fewer)).facts()
+    assert facts["rows"] == 12
+    assert Lora().build(bench).door.fingerprint == first
+
+
+def test_a_certification_row_among_the_train_rows_is_refused(make_bench):
+    bench = make_bench()
+    parts = replace(bench.parts, train=(*bench.parts.train, bench.parts.certification[0]))
+    with pytest.raises(DataError, match="certification part"):
+        Lora().build(replace(bench, parts=parts))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_without_selection_items_the_last_checkpoint_is_taken_unmeasured(make_bench):
+    bench = make_bench()
+    bare = replace(bench, parts=replace(bench.parts, selection=()))
+    facts = Lora().build(bare).facts()
+    assert facts["checkpoint"]["step"] == 4
+    assert facts["selection_score"] is None
+    assert all(row["held_out_loss"] is None for row in facts["tried"])

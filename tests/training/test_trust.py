@@ -1,0 +1,121 @@
+"""Each silent failure of training is found."""
+
+import json
+import shutil
+
+import pytest
+
+from tunewise.errors import DataError
+from tunewise.progress import Silent
+from tunewise.training import trust
+from tunewise.training.masks import TrainRow
+from tunewise.training.recipe import Recipe, quiet, train
+
+STOP = 2
+GOOD = TrainRow("k", (5, 6), (7, STOP))
+
+
+def served(row):
+    return len(row.prompt)
+
+
+def test_good_rows_pass():
+    trust.check_rows([GOOD], {STOP}, served, {"other"})
+    trust.check_rows([GOOD], {STOP}, lambda row: None, set())
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        (TrainRow("k", (5, 6), ()), "0 answer tokens"),
+        (TrainRow("k", (), (7, STOP)), "0 prompt tokens"),
+        (TrainRow("k", (5, 6), (7, 8)), "expected a stop token"),
+    ],
+)
+def test_a_row_without_loss_prompt_or_stop_token_is_refused(row, says):
+    with pytest.raises(trust.TrainingNotTrusted, match=says):
+        trust.check_rows([GOOD, row], {STOP}, served, set())
+
+
+def test_a_prompt_that_serving_sends_otherwise_is_refused():
+    with pytest.raises(trust.TrainingNotTrusted, match="prompt of 2 tokens, serving sends 3"):
+        trust.check_rows([GOOD], {STOP}, lambda row: 3, set())
+
+
+def test_training_on_a_certification_row_is_the_users_to_mend():
+    with pytest.raises(DataError, match="certification part"):
+        trust.check_rows([GOOD], {STOP}, served, {"k"})
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, rows, tmp_path_factory):
+    work = tmp_path_factory.mktemp("trained")
+    recipe = Recipe(5e-3, 1.0, 0.0, 1.0, 4, 8, 0, "fp32")
+    return train(tiny, rows[:16], (), recipe, work, Silent()).snapshots[-1].folder
+
+
+def test_a_trained_adapter_changes_the_model_and_merges_without_changing_answers(tiny, rows, trained):
+    found = trust.check_adapter(tiny, trained, rows[:3])
+    assert found["largest_change"] > 0.01
+    assert found["merged_difference"] < 1e-4
+
+
+def test_an_adapter_that_changes_nothing_is_refused(tiny, rows, trained, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(trained, tmp_path / "idle")
+    file = tmp_path / "idle" / "adapter_model.safetensors"
+    save_file({name: tensor * 0 for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(trust.TrainingNotTrusted, match="learnt nothing"):
+        trust.check_adapter(tiny, tmp_path / "idle", rows[:3])
+
+
+def test_an_adapter_that_holds_no_numbers_is_refused(tiny, rows, trained, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(trained, tmp_path / "nan")
+    file = tmp_path / "nan" / "adapter_model.safetensors"
+    save_file({name: tensor * float("nan") for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(trust.TrainingNotTrusted):
+        trust.check_adapter(tiny, tmp_path / "nan", rows[:3])
+
+
+def test_an_adapter_that_cannot_be_opened_is_refused(tiny, rows, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "cut")
+    (tmp_path / "cut" / "adapter_model.safetensors").write_bytes(b"cut")
+    with pytest.raises(trust.TrainingNotTrusted, match="could not be opened"):
+        trust.check_adapter(tiny, tmp_path / "cut", rows[:3])
+
+
+def test_an_adapter_saved_otherwise_than_it_was_trained_is_refused(tiny, trained, tmp_path):
+    from peft import PeftModel
+
+    from tunewise.models.weights import load_model
+
+    with quiet():
+        model = PeftModel.from_pretrained(load_model(tiny), str(trained))
+    trust.adapter_as_saved(model, trained)
+    next(p for name, p in model.named_parameters() if "lora_A" in name).data.add_(1e-3)
+    with pytest.raises(trust.TrainingNotTrusted, match="not the one that was trained"):
+        trust.adapter_as_saved(model, trained)
+
+
+def test_packing_is_not_trusted_where_the_model_ignores_the_mask(tiny, rows):
+    from tunewise.models.weights import load_model
+
+    model = load_model(tiny)
+    assert trust.packing_agrees(model, rows)
+    inner = model.forward
+    model.forward = lambda *args, attention_mask=None, **rest: inner(*args, **rest)
+    assert not trust.packing_agrees(model, rows)
+    model.forward = lambda input_ids: inner(input_ids)
+    assert not trust.packing_agrees(model, rows)
+
+
+def test_the_adapter_folder_is_in_pefts_layout(trained):
+    config = json.loads((trained / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["peft_type"] == "LORA"
+    assert config["target_modules"] == sorted(config["target_modules"])
+    kinds = {name.rsplit(".", 1)[-1] for name in config["target_modules"]}
+    assert kinds == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert (config["r"], config["lora_alpha"]) == (4, 8)
