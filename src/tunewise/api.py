@@ -18,7 +18,7 @@ from tunewise.evidence.runner import Runner
 from tunewise.models.door import Answer, Door
 from tunewise.models.open import open_door
 from tunewise.openings import opening_number
-from tunewise.plan import Plan, make_plan
+from tunewise.plan import Plan, make_plan, measure_speed
 from tunewise.progress import Progress, Silent
 from tunewise.run import Clocked, Run, alpha_of, score_answer, static_reasons
 from tunewise.rungs.order import load_candidate, rungs_for
@@ -107,10 +107,14 @@ def tunable(task: Task) -> tuple[Callable[[Path | None], Door] | None, str]:
 
 
 def check(path_or_task: str | Path | Task, *, seed: int = 0, rungs: Sequence[str] | None = None) -> Plan:
-    """What ``decide`` would do and what the data can prove, before any call is made."""
+    """What ``decide`` would do, what it would take, and what the data can prove. Sends nothing to a host.
+
+    A model on this machine is asked a few prompts, so that the plan has times.
+    """
     opened = open_task(path_or_task, seed)
     bench = opened.bench(Path(), seed, Silent())
-    return make_plan(opened, rungs_for(), static_reasons(rungs_for(), bench, _known(rungs)), bench)
+    reasons = static_reasons(rungs_for(), bench, _known(rungs))
+    return make_plan(opened, rungs_for(), reasons, bench, measure_speed(bench))
 
 
 def decide(

@@ -285,11 +285,14 @@ def _flips(choice: RungResult | None, lighter: Sequence[RungResult], bar: Bar) -
                 f"About {evidence.more_items} more certification items would probably settle {result.rung}"
                 f" (its estimate is {evidence.estimate:.3f})."
             )
-        bound = evidence.low + bar.tolerance
-        if 0 < bound < bar.target:
-            lines.append(
-                f"A target of at most about {bound:.2f} would already be met by {result.rung} on these items."
-            )
+    bounded = [r.evidence for r in lighter if r.evidence and r.evidence.low]
+    best = max(bounded, key=lambda e: e.low or 0.0, default=None)
+    if best is not None and best.low is not None and best.low + bar.tolerance < bar.target:
+        rung = next(r.rung for r in lighter if r.evidence is best)
+        lines.append(
+            f"A target of at most about {best.low + bar.tolerance:.2f} would already be met by {rung},"
+            " on the items read so far."
+        )
     if choice and choice.evidence and choice.evidence.low is not None:
         bound = min(choice.evidence.low + bar.tolerance, 1.0)
         lines.append(

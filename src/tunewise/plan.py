@@ -1,14 +1,15 @@
 """What a run would take and what the data can prove, worked out before any call is made."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from tunewise.data import Example
+from tunewise.data import Example, Message
 from tunewise.evidence.judgement import allowance, make_test
 from tunewise.evidence.metrics import METRICS
-from tunewise.models.door import Door
+from tunewise.models.door import Decoding, Door, Request
 from tunewise.openings import next_opening
 from tunewise.rungs.prompt import BYTES_PER_TOKEN, layout_of, prompt_tokens
 from tunewise.rungs.rung import Outlook, Rung, Workbench
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from tunewise.api import Opened
 
 SAMPLE = 40  # rows whose tokens are counted for the plan
+PROBES = 16
+PROBE_TOKENS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +68,50 @@ class Plan:
         }
 
 
-def make_plan(opened: "Opened", rungs: Sequence[Rung], reasons: Mapping[str, str], bench: Workbench) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Tokens per second of a door, measured on a few of the task's own prompts in one batch."""
+
+    prompt: float
+    answer: float
+
+
+def measure_speed(bench: Workbench) -> Speed | None:
+    """The speed of a door on this machine; None for a host, where a probe would send data and may cost.
+
+    Asks 16 prompts twice, for one token and for up to 24. Loading the model is not counted.
+    """
+    if bench.door.host is not None:
+        return None
+    layout = layout_of(bench)
+    rows = (*bench.parts.selection, *bench.parts.train)[:PROBES]
+    prompts = [layout.messages(example.turns, (), ()) for example in rows]
+    bench.door.answer([Request(prompts[0], Decoding(max_new_tokens=1))])
+    short, read, _ = _timed(bench.door, prompts, 1)
+    long, _, written = _timed(bench.door, prompts, PROBE_TOKENS)
+    return Speed(prompt=read / max(short, 1e-6), answer=max(written, 1) / max(long - short, 1e-6))
+
+
+def _timed(door: Door, prompts: Sequence[tuple[Message, ...]], tokens: int) -> tuple[float, int, int]:
+    """Seconds, prompt tokens, and answer tokens beyond the first of each prompt."""
+    began = time.perf_counter()
+    answers = door.answer([Request(prompt, Decoding(max_new_tokens=tokens)) for prompt in prompts])
+    took = time.perf_counter() - began
+    read = sum(a.tokens_in or 0 for a in answers)
+    return took, read, sum((a.tokens_out or 0) for a in answers) - len(answers)
+
+
+def make_plan(
+    opened: "Opened",
+    rungs: Sequence[Rung],
+    reasons: Mapping[str, str],
+    bench: Workbench,
+    speed: Speed | None = None,
+) -> Plan:
     """The plan of a run on this task.
 
-    reasons: rungs that are out, with the reason. Counts tokens on up to 40 rows; asks no model.
+    reasons: rungs that are out, with the reason. speed: where it was measured, the plan has times.
+    Counts tokens on up to 40 rows; asks no model.
     """
     opening = next_opening([example.key for example in opened.order]).number
     task, parts, order = opened.task, opened.parts, opened.order
@@ -85,10 +128,10 @@ def make_plan(opened: "Opened", rungs: Sequence[Rung], reasons: Mapping[str, str
     planned = tuple(
         PlannedRung(rung.name, skipped_because=reasons[rung.name])
         if rung.name in reasons
-        else _planned(rung.outlook(bench), rung.name, lengths, bench.door, test.looks[0], test.cap)
+        else _planned(rung.outlook(bench), rung.name, lengths, bench.door, (test.looks[0], test.cap), speed)
         for rung in rungs
     )
-    where = f"prompts go to {opened.door.host}" if opened.door.host else "nothing leaves this machine"
+    where = _where(opened.door.host)
     proof = _proof(len(order), task.target, task.metric, provable)
     priced = opened.door.host is not None and opened.door.price is not None
     return Plan(
@@ -127,6 +170,15 @@ def make_plan(opened: "Opened", rungs: Sequence[Rung], reasons: Mapping[str, str
             "prompt_tokens": lengths.to_json(),
         },
     )
+
+
+def _where(host: str | None) -> str:
+    """Where prompts, and with them rows of the data, are sent."""
+    if host is None:
+        return "nothing leaves this machine"
+    if host.split(":")[0] in ("127.0.0.1", "localhost") or host.startswith("[::1]"):
+        return f"prompts go to {host} on this machine"
+    return f"prompts, and with them your rows and documents, go to {host}"
 
 
 def _proof(items: int, target: float, metric: str, provable: float | None) -> str:
@@ -198,11 +250,11 @@ class Lengths:
 
 
 def _planned(
-    outlook: Outlook, rung: str, lengths: Lengths, door: Door, first_look: int, cap: int
+    outlook: Outlook, rung: str, lengths: Lengths, door: Door, items: tuple[int, int], speed: Speed | None
 ) -> PlannedRung:
-    """Least and most of a rung: the test may stop at its first look or run to its cap."""
+    """Least and most of a rung: the test may stop at its first look or run to its cap (``items``)."""
     bare, answer = fmean(lengths.bare), fmean(lengths.answers)
-    calls_low, calls_high = outlook.build_calls + first_look, outlook.build_calls + cap
+    calls_low, calls_high = (outlook.build_calls + count for count in items)
     shot = bare + answer
     in_low = round(calls_low * (bare + outlook.shots[0] * shot + outlook.passage_tokens[0]))
     in_high = round(calls_high * (bare + outlook.shots[1] * shot + outlook.passage_tokens[1]))
@@ -217,11 +269,26 @@ def _planned(
         tokens_in_high=in_high,
         tokens_out_low=out_low,
         tokens_out_high=out_high,
-        train_tokens=round(outlook.train_rows * outlook.epochs * shot),
+        train_tokens=(train_tokens := round(outlook.train_rows * outlook.epochs * shot)),
         usd_low=usd_low,
         usd_high=usd_high,
+        time=""
+        if speed is None
+        else _minutes(
+            _seconds(speed, in_low, out_low, train_tokens), _seconds(speed, in_high, out_high, train_tokens)
+        ),
         money="no price" if usd_low is None or usd_high is None else f"{usd_low:.4f}-{usd_high:.4f}",
     )
+
+
+def _seconds(speed: Speed, tokens_in: int, tokens_out: int, train_tokens: int) -> float:
+    """Seconds; a training token costs about three prompt tokens (one pass forward, about two back)."""
+    return (tokens_in + 3 * train_tokens) / speed.prompt + tokens_out / speed.answer
+
+
+def _minutes(low: float, high: float) -> str:
+    """A range of seconds for people."""
+    return f"{low / 60:.1f}-{high / 60:.1f} min"
 
 
 def _money_of_all(planned: Sequence[PlannedRung]) -> str:

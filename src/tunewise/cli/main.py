@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,7 +83,7 @@ def check(
     rungs: Annotated[str | None, typer.Option(help="Only these rungs, comma-separated.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Report splits, overlaps, lengths, what the data can prove, and the plan. Asks no model."""
+    """Report splits, overlaps, lengths, what the data can prove, and the plan. Sends nothing to a host."""
     from tunewise.api import check as check_task
     from tunewise.cli.tables import print_plan
 
@@ -192,9 +193,10 @@ def report(
 def models(as_json: AsJson = False) -> None:
     """List the models that can be used and where they lie."""
     from tunewise.cli.tables import print_models
-    from tunewise.models.embedded import list_models
+    from tunewise.models.embedded import embedded_facts
 
-    found = list_models()
+    facts = embedded_facts()
+    found = [{**asdict(facts), "folder": str(facts.folder)}]
     if as_json:
         _print_json(found)
     else:

@@ -14,12 +14,11 @@ if TYPE_CHECKING:
 def print_decision(decision: dict[str, Any], folder: Path) -> None:
     """The ladder, the choice in one plain sentence, and where the rest lies."""
     console = Console()
-    table = Table(box=None, pad_edge=False)
-    for heading in ("rung", "verdict", decision["metric"], "between", "items", "gap", "built in"):
-        table.add_column(heading, no_wrap=heading != "verdict", overflow="fold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("rung", "verdict", decision["metric"], "between", "items", "gap", "built"):
+        table.add_column(heading, no_wrap=heading != "items")
     for rung in decision["rungs"]:
         if "skipped_because" in rung:
-            table.add_row(rung["rung"], f"[dim]skipped: {escape(rung['skipped_because'])}[/dim]")
             continue
         quality = rung["quality"]
         table.add_row(
@@ -32,6 +31,9 @@ def print_decision(decision: dict[str, Any], folder: Path) -> None:
             f"{rung['build']['seconds']:.0f} s" if rung["build"] else "",
         )
     console.print(table)
+    for rung in decision["rungs"]:
+        if "skipped_because" in rung:
+            console.print(f"{rung['rung']}: skipped, {escape(rung['skipped_because'])}", style="dim")
     console.print()
     console.print(escape(decision["reasons"][0]), style="bold", soft_wrap=True)
     if decision["maybe_enough"]:
@@ -72,7 +74,6 @@ def print_plan(plan: "Plan") -> None:
         table.add_column(heading)
     for rung in plan.rungs:
         if rung.skipped_because:
-            table.add_row(rung.rung, f"[dim]skipped: {escape(rung.skipped_because)}[/dim]")
             continue
         table.add_row(
             rung.rung,
@@ -83,6 +84,9 @@ def print_plan(plan: "Plan") -> None:
             rung.money,
         )
     console.print(table)
+    for rung in plan.rungs:
+        if rung.skipped_because:
+            console.print(f"{rung.rung}: skipped, {escape(rung.skipped_because)}", style="dim")
     for warning in plan.warnings:
         console.print(f"Warning: {escape(warning)}", soft_wrap=True, style="yellow")
 
@@ -95,6 +99,15 @@ def print_models(found: list[dict[str, Any]]) -> None:
     """One line per model and where it lies."""
     console = Console()
     for model in found:
-        head = f"[bold]{escape(str(model['name']))}[/bold]"
-        rest = ", ".join(f"{key} {value}" for key, value in model.items() if key != "name")
-        console.print(f"{head}: {escape(rest)}", soft_wrap=True)
+        state = "ready" if model["ready"] else model["problem"] or "will be converted when first used"
+        size = "" if model["bytes"] is None else f", {model['bytes'] / 1e6:.0f} MB"
+        console.print(
+            f"[bold]{escape(model['name'])}[/bold] ({model['licence']}): {escape(state)}", soft_wrap=True
+        )
+        console.print(f"  in {escape(model['folder'])}{size}, from {escape(model['source'])}", soft_wrap=True)
+    console.print(
+        "Also: any folder or hub id of a causal language model (safetensors), and any OpenAI-compatible"
+        " endpoint: see `model` in the task file.",
+        style="dim",
+        soft_wrap=True,
+    )
