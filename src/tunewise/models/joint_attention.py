@@ -1,13 +1,13 @@
 """Attention over one prefix shared by all rows of a batch, and over each row's own keys and values.
 
 A prompt's first tokens are often the same for every row (instruction, fixed examples). Their keys and values
-depend on these tokens alone, so they are kept once, not once per row. While decoding, the scores against the
-prefix are one matrix product for all rows together; they enter the same softmax as the scores against the
-row's own cache, so that the result is that of ordinary attention (Vaswani et al. 2017, eq. 1).
+depend on these tokens alone, so they are kept once, not once per row. The scores against the prefix are one
+matrix product for all rows together; they enter the same softmax as the scores against the row's own cache,
+so that the result is that of ordinary attention (Vaswani et al. 2017, eq. 1).
 
 Shapes: R rows, H heads, K key-value heads (G = H / K heads share one), D head size, P prefix tokens, S own
-columns, Q query tokens per row. Caches lie as (K, R, S, D): with K in front, the products against the prefix
-are plain batched ones.
+columns, Q query tokens per row, N = R * G * Q. Caches lie as (K, R, S, D): with K in front, the products
+against the prefix are plain batched ones.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache
+
+from tunewise.models.packed_linear import PackedWeight
 
 NAME = "tunewise_joint"
 SPARE_COLUMNS = 48
@@ -50,39 +51,66 @@ class PrefixKV:
         return sum(t.numel() * t.element_size() for pair in self.layers for t in pair)
 
 
+class SharedPrefix:
+    """A prefix in use: its two products with the queries of all rows.
+
+    packed: lay keys and values out for oneDNN first (fp32 on a CPU), which halves the time of the products.
+    """
+
+    def __init__(self, kv: PrefixKV, packed: bool) -> None:
+        self.length = len(kv.tokens)
+        self.layers = kv.layers
+        self.packed: list[tuple[list[PackedWeight], list[PackedWeight]]] = []
+        if packed:
+            self.packed = [([PackedWeight(k) for k in keys], [PackedWeight(v.t()) for v in values])
+                           for keys, values in kv.layers]  # fmt: skip
+
+    def scores(self, layer: int, queries: Tensor, into: Tensor) -> None:
+        """Write queries (K, N, D) times the keys into (K, N, P)."""
+        if self.packed:
+            for head, keys in enumerate(self.packed[layer][0]):
+                into[head] = keys.times(queries[head])
+        else:
+            into.copy_(torch.bmm(queries, self.layers[layer][0].transpose(1, 2)))
+
+    def mixed(self, layer: int, weights: Tensor) -> Tensor:
+        """Values weighted by (K, N, P): (K, N, D)."""
+        if self.packed:
+            pairs = zip(self.packed[layer][1], weights, strict=True)
+            return torch.stack([values.times(by_head) for values, by_head in pairs])
+        return torch.bmm(weights, self.layers[layer][1])
+
+
 class RowsKV(Cache):
     """Keys and values of R rows, in buffers that grow: what the model takes for its cache.
 
-    Rows are aligned at the right: the first ``pads[r]`` columns of row r hold nothing. ``aim`` says before each
-    forward pass which rows are fed and from which column on.
+    Rows are aligned at the right: the first ``pads[r]`` columns of row r hold nothing. ``aim`` says before
+    each forward pass which rows are fed and from which column on.
     """
 
-    def __init__(self, pads: list[int], columns: int, prefix: PrefixKV | None, device: torch.device) -> None:
+    def __init__(
+        self, pads: list[int], columns: int, prefix: SharedPrefix | None, device: torch.device
+    ) -> None:
         super().__init__(layers=[])
         self.prefix = prefix
-        self.prefix_length = len(prefix.tokens) if prefix else 0
+        self.prefix_length = prefix.length if prefix else 0
         self.columns = columns
         self.buffers: list[tuple[Tensor, Tensor]] = []
         self.pads = torch.tensor(pads, device=device)
         self.padded = any(pads)
         self.rows = slice(0, len(pads))
         self.begin = self.end = 0
-        self.mask: Tensor | None = None  # of a pass with Q > 1: (R, 1, Q, P + S), True where a query may look
-        self.bias: Tensor | None = None  # of a pass with Q = 1: (R, 1, S), -inf where a column holds nothing
+        self.bias: Tensor | None = None  # (R, 1, Q, S) of a pass: -inf where a query may not look, else 0
 
     def aim(self, rows: slice, begin: int, length: int) -> Tensor:
-        """Prepare a pass of ``length`` tokens of ``rows`` from column ``begin`` on: position ids (rows, length)."""
+        """Prepare a pass of ``length`` tokens from column ``begin`` on; position ids (rows, length)."""
         self.rows, self.begin, self.end = rows, begin, begin + length
         if self.end > self.columns:
             self.columns = self.end + SPARE_COLUMNS
             self.buffers = [(widened(k, self.columns), widened(v, self.columns)) for k, v in self.buffers]
         pads = self.pads[rows, None]
         queries = torch.arange(begin, self.end, device=pads.device)
-        self.mask = prefill_mask(pads, queries, self.end, self.prefix_length) if length > 1 else None
-        self.bias = None
-        if length == 1 and self.padded:
-            empty = torch.arange(self.end, device=pads.device) < pads
-            self.bias = torch.zeros(empty.shape, device=pads.device).masked_fill_(empty, -torch.inf)[:, None]
+        self.bias = hidden_columns(pads, queries) if length > 1 or self.padded else None
         return (queries - pads).clamp_(min=0) + self.prefix_length
 
     def update(
@@ -124,20 +152,20 @@ def widened(buffer: Tensor, columns: int) -> Tensor:
     return wide
 
 
-def prefill_mask(pads: Tensor, queries: Tensor, end: int, prefix_length: int) -> Tensor:
-    """True where a query may look: the whole prefix, and its own row's columns up to itself; (R, 1, Q, P + S).
+def hidden_columns(pads: Tensor, queries: Tensor) -> Tensor:
+    """What is added to own scores, (R, 1, Q, S): -inf for empty and for later columns, else 0.
 
-    A query in an empty column sees itself too: a softmax over nothing would be undefined and spread.
+    pads (R, 1), queries (Q,): columns. A query in an empty column sees itself: a softmax over nothing would
+    be undefined, and spread.
     """
-    columns = torch.arange(end, device=pads.device)
-    filled = (columns >= pads)[:, None]
-    own = (filled & (columns <= queries[:, None])) | (columns == queries[:, None])
-    before = own.new_ones(pads.shape[0], len(queries), prefix_length)
-    return torch.cat((before, own), -1)[:, None]
+    columns = torch.arange(int(queries[-1]) + 1, device=pads.device)
+    seen = (columns >= pads)[:, None] & (columns <= queries[:, None])
+    seen |= columns == queries[:, None]
+    return torch.zeros(seen.shape, device=pads.device).masked_fill_(~seen, -torch.inf)[:, None]
 
 
 def attend(
-    module: torch.nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -145,58 +173,30 @@ def attend(
     *,
     rows_kv: RowsKV,
     scaling: float | None = None,
-    **_: Any,
+    **__: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: query (R, H, Q, D), key and value (K, R, S, D) -> (R, Q, H, D)."""
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    layer = rows_kv.prefix.layers[int(module.layer_idx)] if rows_kv.prefix else None
-    if query.shape[2] == 1:
-        return decode(query * scale, key, value, layer, rows_kv.bias), None
-    return prefill(query, key, value, layer, rows_kv.mask, scale), None
-
-
-def prefill(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    prefix: tuple[Tensor, Tensor] | None,
-    mask: Tensor | None,
-    scale: float,
-) -> Tensor:
-    """Many queries per row: the prefix is joined to each row's keys for this layer only, then let go."""
-    groups = query.shape[1] // key.shape[0]
-    key, value = key.transpose(0, 1), value.transpose(0, 1)
-    if prefix:
-        key = torch.cat((prefix[0].expand(key.shape[0], -1, -1, -1), key), 2)
-        value = torch.cat((prefix[1].expand(value.shape[0], -1, -1, -1), value), 2)
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale).transpose(1, 2)
-
-
-def decode(
-    query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Tensor, Tensor] | None, bias: Tensor | None
-) -> Tensor:
-    """One query per row, already scaled: one softmax over prefix and own columns, the prefix not expanded."""
-    heads, (kv_heads, rows, _, size) = query.shape[1], key.shape
-    groups = heads // kv_heads
-    folded = query.view(rows, kv_heads, groups, size).transpose(0, 1)  # (K, R, G, D)
-    scores = torch.matmul(folded, key.transpose(2, 3))  # (K, R, G, S)
-    if bias is not None:
-        scores += bias
+    rows, heads, width, size = query.shape
+    kv_heads, columns = key.shape[0], key.shape[2]
+    scaled = query * (size**-0.5 if scaling is None else scaling)
+    folded = scaled.reshape(rows, kv_heads, -1, size).transpose(0, 1).reshape(kv_heads, -1, size)  # (K, N, D)
+    own = torch.matmul(folded.view(kv_heads, rows, -1, size), key.transpose(2, 3))  # (K, R, G * Q, S)
+    if rows_kv.bias is not None:
+        own.view(kv_heads, rows, -1, width, columns).add_(rows_kv.bias)
+    prefix = rows_kv.prefix
     if prefix is None:
-        mixed = torch.matmul(torch.softmax(scores, -1, dtype=torch.float32).to(value.dtype), value)
+        weights = torch.softmax(own, -1, dtype=torch.float32).to(value.dtype)
+        mixed = torch.matmul(weights, value)
     else:
-        flat = folded.reshape(kv_heads, rows * groups, size)
-        before = torch.matmul(flat, prefix[0].transpose(1, 2))  # (K, R * G, P)
-        length = before.shape[-1]
-        joint = torch.cat((before.view(kv_heads, rows, groups, length), scores), -1)
+        joint = own.new_empty(*folded.shape[:2], prefix.length + columns)
+        prefix.scores(module.layer_idx, folded, joint[..., : prefix.length])
+        joint[..., prefix.length :] = own.view(kv_heads, -1, columns)
         weights = torch.softmax(joint, -1, dtype=torch.float32).to(value.dtype)
-        mixed = torch.matmul(weights[..., length:], value)
-        mixed += torch.matmul(
-            weights[..., :length].reshape(kv_heads, rows * groups, length), prefix[1]
-        ).view_as(mixed)
-    return mixed.transpose(0, 1).reshape(rows, 1, heads, value.shape[-1])
+        own_weights = weights[..., prefix.length :].view(*own.shape)
+        mixed = torch.matmul(own_weights, value)  # (K, R, G * Q, D)
+        mixed += prefix.mixed(module.layer_idx, weights[..., : prefix.length]).view_as(mixed)
+    by_row = mixed.view(kv_heads, rows, -1, width, value.shape[-1]).permute(1, 3, 0, 2, 4)
+    return by_row.reshape(rows, width, heads, -1), None
 
 
 def register() -> None:

@@ -16,7 +16,7 @@ from tunewise.data import Message
 from tunewise.errors import DataError, DoorError, SettingError
 from tunewise.models import tokens, weights
 from tunewise.models.door import Answer, Price, Request
-from tunewise.models.embedded import need_torch
+from tunewise.models.embedded import file_sha256, need_torch
 
 if TYPE_CHECKING:
     from tunewise.models.shared_prefix import Generator, Prompt, Written
@@ -39,12 +39,12 @@ _loading = threading.Lock()
 class LocalDoor:
     """Answers with local weights. Keeps the promises of ``models.door.Door``.
 
-    folder_or_id: ``embedded``, a model's folder, or a hub id. adapter: folder in PEFT's layout, merged into the
-    weights in memory. usd_per_hour: what this machine costs; None gives answers without a price.
+    folder_or_id: ``embedded``, a model's folder, or a hub id. adapter: folder in PEFT's layout, merged into
+    the weights in memory. usd_per_hour: what this machine costs; None gives answers without a price.
     batch_size: answers written side by side.
 
-    Opening checks the files and reads no weights; these are loaded at the first answer. Raises SettingError for
-    what cannot be used (no such model, pickles only, no torch), DoorError when the hub cannot be reached.
+    Opening checks the files and reads no weights; these are loaded at the first answer. Raises SettingError
+    for what cannot be used (no such model, pickles only, no torch), DoorError when the hub cannot be reached.
     """
 
     host: str | None = None
@@ -73,10 +73,10 @@ class LocalDoor:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with the weights, the tokenizer and template, the adapter, the number format and the loop."""
+        """Changes with weights, tokenizer and template, adapter, number format, and the loop."""
         body = {
             "model": weights.model_checksum(self.folder),
-            "adapter": [weights.file_sha256(file) for file in self.adapter_files],
+            "adapter": [file_sha256(file) for file in self.adapter_files],
             "dtype": str(weights.device_and_dtype()[1]),
             "loop": LOOP,
         }
@@ -92,7 +92,7 @@ class LocalDoor:
         return len(tokens.render(self.tokenizer, messages)[0])
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
-        """One Answer per request, in order. Raises DataError, before any is asked, for a prompt that does not fit."""
+        """One Answer per request, in order. Raises DataError, before any is asked, if one does not fit."""
         import torch
 
         if not requests:
@@ -105,8 +105,8 @@ class LocalDoor:
                 written = held.generator.write(prompts)
             except torch.OutOfMemoryError as error:
                 raise DoorError(
-                    f"{self.name}: {len(prompts)} prompts of up to {max(len(p.tokens) for p in prompts)} tokens do "
-                    "not fit into the GPU's memory. Free some, or ask fewer at a time (batch_size)."
+                    f"{self.name}: {len(prompts)} prompts of up to {max(len(p.tokens) for p in prompts)} "
+                    "tokens do not fit into the GPU's memory. Free some, or lower the batch size."
                 ) from error
             seconds = (time.perf_counter() - started) / len(prompts)
         return [self._answer(*pair, seconds) for pair in zip(prompts, written, strict=True)]
@@ -124,9 +124,9 @@ class LocalDoor:
         if self.context_window is not None and len(ids) + longest > self.context_window:
             start = " ".join(request.messages[-1].content.split())[:80]
             raise DataError(
-                f"A prompt has {len(ids)} tokens, and up to {longest} more are to be written; {self.name} holds "
-                f"{self.context_window} in all. Shorten the input, show fewer examples or passages, or lower "
-                f"decoding.max_new_tokens. The input begins: {start!r}"
+                f"A prompt has {len(ids)} tokens, and up to {longest} more are to be written; {self.name} "
+                f"holds {self.context_window} in all. Shorten the input, show fewer examples or passages, or "
+                f"lower decoding.max_new_tokens. The input begins: {start!r}"
             )
         return Prompt(tuple(ids), longest, request.decoding.temperature, request.decoding.seed)
 

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from tunewise.models.joint_attention import NAME, SPARE_COLUMNS, PrefixKV, RowsKV, register
+from tunewise.models.joint_attention import NAME, SPARE_COLUMNS, PrefixKV, RowsKV, SharedPrefix, register
+from tunewise.models.packed_linear import can_pack, pack_linears, unpack_linears
 
 WORTH_SHARING = 16  # tokens; below that a separate pass for the prefix costs more than it saves
-PREFILL_TOKENS = 2048  # tokens read in one pass: enough for full speed, small enough to bound memory
-PREFILL_SCORES = 32_000_000  # attention scores held at once in one pass, 128 MB in fp32
+PREFILL_TOKENS = 512  # tokens read in one pass: enough for full speed, and scores stay near the processor
+PREFILL_SCORES = 16_000_000  # attention scores of one pass, 64 MB in fp32
 ROWS_BYTES = 2**30  # memory for the rows' own keys and values in one batch
 STORE_BYTES = 2**28  # memory for prefixes kept for later calls
 STORE_PREFIXES = 8
@@ -49,7 +50,7 @@ class Written:
 
 @dataclass(slots=True)
 class Row:
-    """A prompt while its answer is being written. suffix: its tokens after the shared prefix, at least one."""
+    """A prompt while its answer is written. suffix: its tokens after the shared prefix, at least one."""
 
     place: int
     prompt: Prompt
@@ -107,6 +108,7 @@ def generator_for(model: Any, stops: frozenset[int], rows: int = 32) -> Generato
         if joint.agrees_with(before):
             return joint
         model.set_attn_implementation(before)
+        unpack_linears(model)
     return PlainGenerator(model, stops, rows)
 
 
@@ -122,6 +124,7 @@ class JointGenerator:
         self.stops = stops
         self.rows = rows
         self.store = PrefixStore()
+        self.packed = can_pack(model)
         register()
         model.set_attn_implementation(NAME)
 
@@ -131,29 +134,34 @@ class JointGenerator:
         if not prompts:
             return []
         prefix, at_hand = self.encoded(common_start([prompt.tokens for prompt in prompts]))
-        length = len(prefix.tokens) if prefix else 0
+        in_use = self.in_use(prefix)
+        length = in_use.length if in_use else 0
         rows = [Row(i, prompt, prompt.tokens[length:], drawer(prompt)) for i, prompt in enumerate(prompts)]
         by_length = sorted(rows, key=lambda row: (-len(row.suffix), -row.prompt.max_new_tokens))
         for batch in self.batches(by_length):
-            self.write_batch(batch, prefix)
-        # The prefix was read for the first row; all others, and what an earlier call had read, came for nothing.
+            self.write_batch(batch, in_use)
+        # The prefix was read for the first row; for the others, and what was at hand, it came for nothing.
         return [
             Written(tuple(row.tokens), row.finish or "length", length if row.place else at_hand)
             for row in rows
         ]
 
     def encoded(self, shared: tuple[int, ...]) -> tuple[PrefixKV | None, int]:
-        """Keys and values of ``shared``, or of the part at hand where the rest is short; tokens at hand before."""
+        """Keys and values of ``shared``, or of the part at hand if the rest is short; tokens at hand."""
         known = self.store.longest(shared)
         at_hand = len(known.tokens) if known else 0
         rest = shared[at_hand:]
         if len(rest) < WORTH_SHARING:
             return known, at_hand
-        kv = RowsKV([0], len(rest), known, self.model.device)
+        kv = RowsKV([0], len(rest), self.in_use(known), self.model.device)
         self.read(kv, [rest])
         prefix = known.followed_by(kv, rest) if known else PrefixKV(rest, kv.only_row(len(rest)))
         self.store.keep(prefix)
         return prefix, at_hand
+
+    def in_use(self, prefix: PrefixKV | None) -> SharedPrefix | None:
+        """The prefix made ready for the products with queries."""
+        return SharedPrefix(prefix, self.packed) if prefix else None
 
     def batches(self, rows: list[Row]) -> list[list[Row]]:
         """Cut rows, the longest first, into batches of near equal size that hold within ``ROWS_BYTES``."""
@@ -167,7 +175,7 @@ class JointGenerator:
         even = -(-len(rows) // -(-len(rows) // most))
         return [rows[i : i + even] for i in range(0, len(rows), even)]
 
-    def write_batch(self, batch: list[Row], prefix: PrefixKV | None) -> None:
+    def write_batch(self, batch: list[Row], prefix: SharedPrefix | None) -> None:
         """Read the suffixes of a batch, then write token after token until every row has ended."""
         column = len(batch[0].suffix)
         pads = [column - len(row.suffix) for row in batch]
@@ -188,7 +196,7 @@ class JointGenerator:
             column += 1
 
     def read(self, kv: RowsKV, suffixes: Sequence[tuple[int, ...]]) -> Tensor:
-        """Feed suffixes, the longest first, some rows and columns at a time; logits (R, V) after the last tokens."""
+        """Feed suffixes, the longest first, some rows and columns at a time; logits (R, V) at their ends."""
         longest, logits, first = len(suffixes[0]), [], 0
         while first < len(suffixes):
             width = len(suffixes[first])
@@ -220,9 +228,16 @@ class JointGenerator:
             ]
             expected = torch.cat([self.model(input_ids=ids, use_cache=False).logits[:, -2:] for ids in whole])
             self.model.set_attn_implementation(NAME)
+            if self.packed:
+                pack_linears(self.model)
             kv = RowsKV([0], len(shared), None, self.model.device)
             self.read(kv, [shared])
-            kv = RowsKV([0, 3], 12, PrefixKV(shared, kv.only_row(len(shared))), self.model.device)
+            kv = RowsKV(
+                [0, 3],
+                12,
+                SharedPrefix(PrefixKV(shared, kv.only_row(len(shared))), self.packed),
+                self.model.device,
+            )
             reading = self.read(kv, suffixes)
             fed = torch.full((2, 1), tokens[39], device=self.model.device)
             writing = self.forward(kv, fed, slice(0, 2), 11)
@@ -233,7 +248,7 @@ class JointGenerator:
         return bool(((came - expected).abs() <= allowed).all())
 
     def forward(self, kv: RowsKV, ids: Tensor, rows: slice, column: int) -> Tensor:
-        """One pass of the model over ``ids`` (R, Q) from ``column`` on: logits (R, V) of the last position."""
+        """One pass over ``ids`` (R, Q) from ``column`` on: logits (R, V) of the last position."""
         positions = kv.aim(rows, column, ids.shape[1])
         out = self.model(
             input_ids=ids,
@@ -243,11 +258,12 @@ class JointGenerator:
             logits_to_keep=1,
             rows_kv=kv,
         )
-        return out.logits[:, -1]
+        logits: Tensor = out.logits[:, -1]
+        return logits
 
 
 class PlainGenerator:
-    """transformers' own ``generate``, over prompts of one length at a time: no padding, right for any model."""
+    """transformers' own ``generate``, over prompts of one length at a time: no padding, for any model."""
 
     def __init__(self, model: Any, stops: frozenset[int], rows: int = 32) -> None:
         self.model = model
@@ -323,7 +339,7 @@ def common(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def common_start(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The longest start that all prompts share, short of each prompt's last token, which every row reads itself."""
+    """The longest start that all prompts share, short of each one's last token, which a row reads itself."""
     low, high = min(prompts), max(prompts)  # in lexicographic order these two differ first
     return low[: min(common(low, high), *(len(prompt) - 1 for prompt in prompts), len(low) - 1)]
 

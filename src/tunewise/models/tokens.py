@@ -22,14 +22,15 @@ def render(
 
     tokenizer: a transformers tokenizer with a chat template. messages: the chat, the last turn the user's.
     answer: None gives no answer ids. The template writes the markers; none is added twice.
-    Raises SettingError when there is no template, when it refuses these roles, or when no token ends an answer.
+    Raises SettingError when there is no template, when it refuses these roles, or when no token ends an
+    answer.
     """
     text = prompt_text(tokenizer, messages)
     prompt = encode(tokenizer, text)
     if answer is None:
         return prompt, []
-    # Read together with the prompt, an answer is cut into tokens as the model would go on writing. Where it would
-    # melt into the prompt's last token, which the model cannot do when answering, it is read on its own.
+    # Read together with the prompt, an answer is cut into tokens as the model would go on writing. Where it
+    # would melt into the prompt's last token, which no answering model can do, it is read on its own.
     whole = encode(tokenizer, text + answer)
     written = whole[len(prompt) :] if whole[: len(prompt)] == prompt else encode(tokenizer, answer)
     return prompt, [*written, stop_id(tokenizer)]
@@ -49,8 +50,8 @@ def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
             return text
     roles = ", ".join(turn["role"] for turn in turns)
     raise SettingError(
-        f"The model's chat template refuses a chat with the turns {roles}: {refusals[0]}. Expected turns that "
-        "alternate between user and assistant, after at most one system turn."
+        f"The model's chat template refuses a chat with the turns {roles}: {refusals[0]}. Expected turns "
+        "that alternate between user and assistant, after at most one system turn."
     ) from refusals[0]
 
 
@@ -79,8 +80,8 @@ def stop_id(tokenizer: Any) -> int:
     if tokenizer.eos_token_id is not None:
         return int(tokenizer.eos_token_id)
     raise SettingError(
-        f"The tokenizer of {tokenizer.name_or_path} names no end-of-sequence token and its chat template writes "
-        'none after an answer. Add "eos_token" to its tokenizer_config.json.'
+        f"The tokenizer of {tokenizer.name_or_path} names no end-of-sequence token and its chat template "
+        'writes none after an answer. Add "eos_token" to its tokenizer_config.json.'
     )
 
 
@@ -102,7 +103,7 @@ def need_template(tokenizer: Any) -> None:
     """Raise SettingError where the tokenizer has no chat template."""
     if not getattr(tokenizer, "chat_template", None):
         raise SettingError(
-            f"The model {tokenizer.name_or_path} has no chat template, so it is not known how it reads a chat: "
-            "it may be a base model. Put its template as chat_template.jinja into the model's folder, or use the "
-            "instruction-tuned version of the model."
+            f"The model {tokenizer.name_or_path} has no chat template, so it is not known how it reads a "
+            "chat: it may be a base model. Put its template as chat_template.jinja into the model's folder, "
+            "or use the instruction-tuned version of the model."
         )

@@ -1,6 +1,7 @@
-"""What lies in a model's folder: where it is, which files may be loaded, their checksum, how they are loaded.
+"""What lies in a model's folder: which files may be loaded, their checksum, how they are loaded.
 
-Only safetensors are read: a pickle can run any code while it is loaded. Code that comes with a model is not run.
+Only safetensors are read: a pickle can run any code while it is loaded. Code that comes with a model is
+not run.
 """
 
 import hashlib
@@ -22,9 +23,10 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 # Beside the weights, what decides about token ids and how they are read.
 MEANING_FILES = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
-)  # fmt: skip
+    *("config.json", "generation_config.json", "chat_template.jinja", "chat_template.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "tokenizer.model"),
+)
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -73,7 +75,7 @@ def hub_folder(hub_id: str) -> Path:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model. Raises SettingError before anything is loaded where there are none."""
+    """The safetensors files of a model. Raises SettingError, before anything is loaded, without any."""
     names = {path.name for path in folder.iterdir()}
     if "config.json" not in names:
         what = (
@@ -94,8 +96,8 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / SINGLE]
     if pickles := sorted(name for name in names if name.endswith(PICKLES)):
         raise SettingError(
-            f"{folder}: expected weights as {SINGLE}, found pickles only ({pickles[0]}), which can run any code "
-            "when loaded and are never read. Convert them, or use a version of the model with safetensors."
+            f"{folder}: expected weights as {SINGLE}, found pickles only ({pickles[0]}), which can run any "
+            "code when loaded and are never read. Convert them, or use a version with safetensors."
         )
     raise SettingError(f"{folder}: expected weights as {SINGLE} or {INDEX}, found neither.")
 
@@ -111,8 +113,8 @@ def adapter_files(adapter: Path) -> list[Path]:
 def model_checksum(folder: Path) -> str:
     """SHA-256 over the weights and everything else that decides about a model's answers; 64 hex digits.
 
-    Whole files are read, once: a tuned model can differ from its base in a few layers only, which samples would
-    miss. Checksums are kept in the cache folder and hold while path, size, inode and time of change do.
+    Whole files are read, once: a tuned model can differ from its base in a few layers only, which samples
+    would miss. Checksums are kept in the cache folder and hold while path, size, inode and time of change do.
     """
     files = [*weight_files(folder), *(path for name in MEANING_FILES if (path := folder / name).is_file())]
     sums = KnownSums(cache_folder() / "checksums.json")
@@ -178,7 +180,7 @@ def load_tokenizer(folder: Path) -> Any:
 def load_model(folder: Path, adapter: Path | None = None) -> Any:
     """A causal LM ready to answer: fp32 on a CPU, bf16 on a GPU, an adapter merged into the weights.
 
-    Raises SettingError when transformers cannot read the folder as a causal LM, or the adapter does not fit it.
+    Raises SettingError when transformers cannot read the folder as a causal LM, or the adapter does not fit.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -224,7 +226,7 @@ def quiet_transformers() -> Iterator[None]:
     from transformers.utils import logging as notices
 
     level, bars = notices.get_verbosity(), notices.is_progress_bar_enabled()
-    notices.set_verbosity(notices.ERROR)
+    notices.set_verbosity_error()  # type: ignore[no-untyped-call]
     if bars:
         notices.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
