@@ -91,7 +91,7 @@ def render_rows(
     longest = max(dropped, default=0)
     if dropped and not rows:
         raise DataError(
-            f"All {len(dropped)} train rows pass the model's context window of {window} tokens (the longest "
+            f"All {len(dropped)} rows pass the model's context window of {window} tokens (the longest "
             f"has {longest}). Shorten the inputs or the instruction, or take a model with a longer window."
         )
     return Rendered(tuple(rows), len(dropped), longest)
