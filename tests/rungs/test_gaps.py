@@ -35,7 +35,7 @@ def quotes(example, answer):
 
 
 def number_of(messages):
-    return int(messages[-1].content.split()[-1])
+    return int(messages[-1].content.removesuffix("Answer:").split()[-1])
 
 
 def fenced(messages):

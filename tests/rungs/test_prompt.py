@@ -27,19 +27,19 @@ def texts(request):
     return [(m.role, m.content) for m in request.messages]
 
 
-def test_order_is_instruction_shots_passages_question(make_row):
+def test_order_is_instruction_shots_passages_with_the_best_last_question(make_row):
     shot = Shot.of(make_row("how by bus?", "cheaply"), passages=(CHUNKS[1],))
     layout = PromptLayout("Be brief.", DECODING, shots=(shot,), passages=2)
     candidate = PromptCandidate("rag", door(), layout, retriever=Retriever(CHUNKS))
     request = candidate.request(make_row("how by rail?"))
     assert texts(request) == [
         ("system", "Be brief."),
-        ("user", "[1] Air\nNo first class by air or rail.\n\nQuestion: how by bus?"),
+        ("user", "Context:\n[1] Air\nNo first class by air or rail.\n\nQuestion: how by bus?\nAnswer:"),
         ("assistant", "cheaply"),
         (
             "user",
-            "[1] Rail\nSecond class by rail.\n\n[2] Air\nNo first class by air or rail.\n\n"
-            "Question: how by rail?",
+            "Context:\n[1] Air\nNo first class by air or rail.\n\n[2] Rail\nSecond class by rail.\n\n"
+            "Question: how by rail?\nAnswer:",
         ),
     ]
     assert request.tag == {"shots": [shot.key], "passages": ["a.md#rail", "a.md#air"]}

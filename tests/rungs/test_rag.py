@@ -42,7 +42,7 @@ def rows(make_row):
 def reader(messages):
     """Reads the shelf of the thing asked for out of the passages."""
     passages, _, question = messages[-1].content.partition("Question: ")
-    thing = question.rstrip("?").split()[-1]
+    thing = question.removesuffix("?\nAnswer:").split()[-1]
     for line in passages.splitlines():
         if f"The {thing} " in line:
             return line.rstrip(".").split()[-1]

@@ -82,11 +82,16 @@ def same_text(turns: Sequence[Message]) -> str:
 
 
 def _with_passages(turns: Sequence[Message], passages: Sequence[Chunk]) -> list[Message]:
-    """The turns with numbered passages before the last question."""
+    """The turns with numbered passages before the last question, the best passage next to it.
+
+    Measured with the embedded model, 3 passages, 3 shots, 24 questions on a handbook, token F1: best
+    passage last and both cues 0.37; best last without cues 0.27; best first with cues 0.19, without 0.08.
+    """
     if not passages:
         return list(turns)
-    numbered = "\n\n".join(f"[{number}] {chunk.shown}" for number, chunk in enumerate(passages, start=1))
-    question = f"{numbered}\n\nQuestion: {turns[-1].content}"
+    shown = enumerate(reversed(passages), start=1)
+    numbered = "\n\n".join(f"[{number}] {chunk.shown}" for number, chunk in shown)
+    question = f"Context:\n{numbered}\n\nQuestion: {turns[-1].content}\nAnswer:"
     return [*turns[:-1], Message("user", question)]
 
 
