@@ -18,7 +18,7 @@ from tunewise.evidence.runner import Runner
 from tunewise.models.door import Answer, Door
 from tunewise.models.open import open_door
 from tunewise.openings import opening_number
-from tunewise.plan import Plan, make_plan, measure_speed
+from tunewise.plan import Plan, make_plan, measure_speed, refuse_too_long
 from tunewise.progress import Progress, Silent
 from tunewise.run import Clocked, Run, alpha_of, score_answer, static_reasons
 from tunewise.rungs.order import load_candidate, rungs_for
@@ -113,6 +113,7 @@ def check(path_or_task: str | Path | Task, *, seed: int = 0, rungs: Sequence[str
     """
     opened = open_task(path_or_task, seed)
     bench = opened.bench(Path(), seed, Silent())
+    refuse_too_long(bench)
     reasons = static_reasons(rungs_for(), bench, _known(rungs))
     return make_plan(opened, rungs_for(), reasons, bench, measure_speed(bench))
 
@@ -143,6 +144,7 @@ def decide(
     task = opened.task
     folder = Path(out) if out is not None else Path("runs") / task.name
     bench = opened.bench(folder / "rungs", seed, progress)
+    refuse_too_long(bench)
     reasons = static_reasons(rungs_for(), bench, _known(rungs))
     if len(reasons) == len(rungs_for()):
         said = "\n".join(f"  - {name}: {why}" for name, why in reasons.items())

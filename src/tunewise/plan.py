@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from tunewise.data import Example, Message
+from tunewise.data import Message
+from tunewise.errors import DataError
 from tunewise.evidence.judgement import allowance, make_test
 from tunewise.evidence.metrics import METRICS
 from tunewise.models.door import Decoding, Door, Request
 from tunewise.openings import next_opening
-from tunewise.rungs.prompt import BYTES_PER_TOKEN, layout_of, prompt_tokens
+from tunewise.rungs.prompt import BYTES_PER_TOKEN, layout_of, place_of, prompt_tokens
 from tunewise.rungs.rung import Outlook, Rung, Workbench
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 40  # rows whose tokens are counted for the plan
 PROBES = 16
+TEMPLATE_BYTES = 64  # what a chat template may add around a turn
 PROBE_TOKENS = 24
 
 
@@ -149,7 +151,7 @@ def make_plan(
             f"model {opened.door.name}: {where}",
         ),
         rungs=planned,
-        warnings=(*opened.warnings, *parts.notes, *lengths.warnings(opened.door)),
+        warnings=(*opened.warnings, *parts.notes),
         priced=priced,
         money=_money_of_all(planned) if priced else "no price",
         provable=provable,
@@ -199,7 +201,6 @@ class Lengths:
 
     bare: tuple[int, ...]
     answers: tuple[int, ...]
-    longest: Example
     exact: bool
     max_new_tokens: int
 
@@ -215,7 +216,6 @@ class Lengths:
         return cls(
             bare=tuple(prompt_tokens(bench.door, messages) for messages in prompts),
             answers=tuple(-(-len(example.answer.encode()) // BYTES_PER_TOKEN) for example in sample),
-            longest=longest,
             exact=bench.door.count_tokens(prompts[0]) is not None,
             max_new_tokens=bench.task.decoding.max_new_tokens,
         )
@@ -229,16 +229,6 @@ class Lengths:
             f" {fmean(self.answers):.0f}, at most {self.max_new_tokens}; context window {window}"
         )
 
-    def warnings(self, door: Door) -> list[str]:
-        """What would not fit, naming the row."""
-        if door.context_window is None or max(self.bare) + self.max_new_tokens <= door.context_window:
-            return []
-        at = f"{self.longest.source}:{self.longest.line}"
-        return [
-            f"{at}: the bare prompt has {max(self.bare)} tokens and the answer may have"
-            f" {self.max_new_tokens}, more than the context window of {door.context_window}"
-        ]
-
     def to_json(self) -> dict[str, Any]:
         """Mean and longest bare prompt, mean answer, in tokens."""
         return {
@@ -247,6 +237,33 @@ class Lengths:
             "answer_mean": fmean(self.answers),
             "exact": self.exact,
         }
+
+
+def refuse_too_long(bench: Workbench) -> None:
+    """Raise DataError, naming every row to be answered whose bare prompt leaves no room for an answer."""
+    window = bench.door.context_window
+    if window is None:
+        return
+    layout = layout_of(bench)
+    room = window - layout.decoding.max_new_tokens
+    found = []
+    for example in (*bench.parts.selection, *bench.parts.certification):
+        messages = layout.messages(example.turns, (), ())
+        # a token is at least one byte, so short rows need no counting
+        if sum(len(m.content.encode()) + TEMPLATE_BYTES for m in messages) > room:
+            size = prompt_tokens(bench.door, messages)
+            if size > room:
+                found.append(f"{place_of(example)}: the prompt has {size} tokens")
+    if found:
+        more = f"\n  ... and {len(found) - 10} more" if len(found) > 10 else ""
+        raise DataError(
+            f"the model's context window of {window} tokens has no room for the answer (max_new_tokens"
+            f" {layout.decoding.max_new_tokens}) after these prompts:\n  "
+            + "\n  ".join(found[:10])
+            + more
+            + "\nShorten or drop these rows, lower decoding.max_new_tokens, or take a model with a longer"
+            " window."
+        )
 
 
 def _planned(

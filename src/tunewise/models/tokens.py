@@ -65,7 +65,7 @@ def layouts(turns: list[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
 
 def encode(tokenizer: Any, text: str) -> list[int]:
     """Ids of a text, with no marker added."""
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
 
 
