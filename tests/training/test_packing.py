@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunewise.training.masks import TrainRow
+from tunewise.training.masks import IGNORED, TrainRow
 from tunewise.training.packing import common_stem, pack, rows_per_pass, tensors
 
 
@@ -65,9 +65,32 @@ def test_a_model_reads_each_row_of_a_pack_as_if_it_were_alone(tiny, rows):
     given = tensors(rows[:5])
     given = {name: value for name, value in given.items() if name not in ("labels", "shift_labels")}
     with torch.no_grad():
-        together = model(**given, use_cache=False).logits[0]
+        logits = model(**given, use_cache=False).logits[0]
     alone = torch.cat([answer_logits(model, one) for one in rows[:5]])
+    together = logits[: len(alone)]
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", GROUPS.values(), ids=GROUPS.keys())
+def test_a_token_sees_itself_and_what_comes_before_it_in_its_own_row(rows):
+    packed, given = pack(rows), tensors(rows)
+    mask = given["attention_mask"][0, 0]
+    assert mask.shape == (64, 64)
+    for query in range(64):
+        seen = set(mask[query].nonzero().flatten().tolist())
+        if query >= len(packed.ids):
+            assert seen == {query}
+            continue
+        own = (0, packed.segments[query])
+        assert seen == {place for place in range(query + 1) if packed.segments[place] in own}
+
+
+def test_what_fills_up_a_pack_carries_no_loss():
+    given = tensors(GROUPS["shared beginning"])
+    assert given["input_ids"].shape == given["position_ids"].shape == (1, 64)
+    assert given["labels"].tolist() == given["shift_labels"].tolist()
+    assert given["labels"][0].tolist() == [ord(letter) for letter in "XYZXYZ"] + [IGNORED] * 10
+    assert len(given["logits_to_keep"]) == 16
 
 
 SHAPE = {"width": 64, "layers": 4, "parameters": 10**6, "vocabulary": 100}

@@ -10,6 +10,7 @@ Choices, and where they come from:
 - loss on the answer and its stop token, averaged over the batch's answer tokens.
 """
 
+import gc
 import math
 import time
 import warnings
@@ -134,6 +135,8 @@ def train(
         if not any(snapshot.step == wanted for snapshot in snapshots_in(work)):
             trainer.run(base, model, rows, recipe, watch)
         facts = trainer.describe(model)
+        del model
+        gc.collect()  # the trainer is full of cycles, and the finalists need the memory
     snapshots = snapshots_in(work)
     if any(s.held_out_loss is not None and not math.isfinite(s.held_out_loss) for s in snapshots):
         raise WorldError(

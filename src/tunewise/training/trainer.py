@@ -25,7 +25,7 @@ from tunewise.errors import WorldError
 from tunewise.models import weights
 from tunewise.progress import Progress
 from tunewise.training import checkpoints, trust
-from tunewise.training.masks import TrainRow
+from tunewise.training.masks import IGNORED, TrainRow
 from tunewise.training.packing import rows_per_pass, tensors
 from tunewise.training.recipe import WARMUP_SHARE, Recipe
 
@@ -67,7 +67,8 @@ def pack_loss(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, int]:
     targets = inputs["labels"].flatten()
     rest = {name: value for name, value in inputs.items() if name not in ("labels", "shift_labels")}
     logits = model(**rest, use_cache=False).logits[0]
-    return functional.cross_entropy(logits.float(), targets, reduction="sum"), targets.numel()
+    total = functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+    return total, int((targets != IGNORED).sum())
 
 
 @contextlib.contextmanager
@@ -149,8 +150,11 @@ def run(base: Path, model: Any, rows: Sequence[TrainRow], recipe: Recipe, watch:
     trainer.precision = recipe.precision
     watch.trainer = trainer
     resumed = checkpoints.newest_whole(watch.work / "steps")
-    with fast_fp32():
-        trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+    try:
+        with fast_fp32():
+            trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+    finally:
+        watch.trainer = None  # they hold each other, and the trainer the weights
 
 
 def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:

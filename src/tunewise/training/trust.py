@@ -74,8 +74,8 @@ def packing_agrees(model: Any, rows: Sequence[TrainRow]) -> bool:
             given = {name: value.to(device) for name, value in tensors(probe).items()}
             for name in ("labels", "shift_labels"):
                 given.pop(name)
-            together = model(**given, use_cache=False).logits[0]
             alone = torch.cat([answer_logits(model, row) for row in probe])
+            together = model(**given, use_cache=False).logits[0][: len(alone)]
     except (TypeError, ValueError, RuntimeError):
         return False  # the forward takes no such mask, positions or logits_to_keep
     finally:
