@@ -166,10 +166,10 @@ class JointGenerator:
     def batches(self, rows: list[Row]) -> list[list[Row]]:
         """Cut rows, the longest first, into batches of near equal size that hold within ``ROWS_BYTES``."""
         config = self.model.config
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        per_token = (
-            2 * config.num_hidden_layers * config.num_key_value_heads * size * self.model.dtype.itemsize
-        )
+        heads = config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // heads
+        kept = size * (getattr(config, "num_key_value_heads", None) or heads)
+        per_token = 2 * config.num_hidden_layers * kept * self.model.dtype.itemsize
         longest = len(rows[0].suffix) + max(row.prompt.max_new_tokens for row in rows)
         most = max(1, min(self.rows, ROWS_BYTES // (longest * per_token)))
         even = -(-len(rows) // -(-len(rows) // most))
@@ -323,7 +323,7 @@ def attends_plainly(config: Any) -> bool:
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
     has_shape = all(
         isinstance(getattr(config, name, None), int)
-        for name in ("num_attention_heads", "num_key_value_heads", "num_hidden_layers", "hidden_size")
+        for name in ("num_attention_heads", "num_hidden_layers", "hidden_size")
     )
     return (
         has_shape

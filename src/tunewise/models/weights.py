@@ -9,8 +9,9 @@ import json
 import os
 import re
 import uuid
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ MEANING_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "merges.txt", "tokenizer.model"),
 )
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def model_folder(folder_or_id: str | Path) -> Path:
@@ -157,7 +158,8 @@ class KnownSums:
             beside.write_text(json.dumps(self._read() | self.fresh), encoding="utf-8")
             os.replace(beside, self.place)
         except OSError:  # a read-only or full cache folder: the next run computes them again
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink()
 
 
 def context_window(folder: Path) -> int | None:
@@ -230,7 +232,9 @@ def quiet_transformers() -> Iterator[None]:
     if bars:
         notices.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # the libraries' warnings to each other
+            yield
     finally:
         notices.set_verbosity(level)
         if bars:
