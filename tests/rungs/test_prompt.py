@@ -34,7 +34,7 @@ def test_order_is_instruction_shots_passages_with_the_best_last_question(make_ro
     request = candidate.request(make_row("how by rail?"))
     assert texts(request) == [
         ("system", "Be brief."),
-        ("user", "Context:\n[1] Air\nNo first class by air or rail.\n\nQuestion: how by bus?\nAnswer:"),
+        ("user", "Context:\nAir\nNo first class by air or rail.\n\nQuestion: how by bus?\nAnswer:"),
         ("assistant", "cheaply"),
         (
             "user",

@@ -82,16 +82,19 @@ def same_text(turns: Sequence[Message]) -> str:
 
 
 def _with_passages(turns: Sequence[Message], passages: Sequence[Chunk]) -> list[Message]:
-    """The turns with numbered passages before the last question, the best passage next to it.
+    """The turns with passages before the last question, numbered if several, the best next to it.
 
-    Measured with the embedded model, 3 passages, 3 shots, 24 questions on a handbook, token F1: best
-    passage last and both cues 0.37; best last without cues 0.27; best first with cues 0.19, without 0.08.
+    Measured with the embedded model, 3 shots, 24 questions on a handbook, token F1 (standard error about
+    0.08). 3 passages: best last and both cues 0.37, without numbers 0.33, without cues 0.27; best first
+    with cues 0.19, without 0.08. One passage: 0.40 with its number, 0.46 without.
     """
     if not passages:
         return list(turns)
-    shown = enumerate(reversed(passages), start=1)
-    numbered = "\n\n".join(f"[{number}] {chunk.shown}" for number, chunk in shown)
-    question = f"Context:\n{numbered}\n\nQuestion: {turns[-1].content}\nAnswer:"
+    shown = [chunk.shown for chunk in reversed(passages)]
+    if len(shown) > 1:
+        shown = [f"[{number}] {text}" for number, text in enumerate(shown, start=1)]
+    context = "\n\n".join(shown)
+    question = f"Context:\n{context}\n\nQuestion: {turns[-1].content}\nAnswer:"
     return [*turns[:-1], Message("user", question)]
 
 
