@@ -11,7 +11,8 @@ runs before, between and after the two of the peer, and the median counts: a dri
 
 Where an answer differs from the peer's, the gap between the two best logits of the plain model at the first
 different token is printed: up to 1e-4 it is a tie for fp32. Exit code 1 if the ratio is below 4 or a gap
-above that.
+above that. Processor seconds are printed beside: with one thread (OMP_NUM_THREADS=1) they are the steadier
+figure on a machine that others use too.
 """
 
 import argparse
@@ -93,11 +94,11 @@ def ours(model: Any, prompts: list[Prompt], stops: frozenset[int]) -> Callable[[
     return run
 
 
-def timed(run: Callable[[], Tokens]) -> tuple[float, Tokens]:
-    """Wall seconds of a run, and what it wrote."""
-    started = time.perf_counter()
+def timed(run: Callable[[], Tokens]) -> tuple[float, float, Tokens]:
+    """Wall and processor seconds of a run, and what it wrote."""
+    started, worked = time.perf_counter(), time.process_time()
     answers = run()
-    return time.perf_counter() - started, answers
+    return time.perf_counter() - started, time.process_time() - worked, answers
 
 
 def gap(model: Any, prompt: Prompt, mine: tuple[int, ...], theirs: tuple[int, ...]) -> tuple[int, float]:
@@ -136,9 +137,9 @@ def main() -> int:
         ("ours", run_ours),
     ]
     for name, step in steps * options.rounds:
-        took, wrote[name] = timed(step)
+        took, worked, wrote[name] = timed(step)
         seconds[name].append(took)
-        print(f"{name:9} {took:8.2f} s", flush=True)
+        print(f"{name:9} {took:8.2f} s, processor {worked:8.2f} s", flush=True)
 
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     best = min(("plain 16", "plain 32"), key=lambda name: medians[name])
