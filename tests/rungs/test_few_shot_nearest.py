@@ -25,7 +25,7 @@ def test_the_number_of_shots_is_the_smallest_of_the_best(make_bench, make_row):
     facts = candidate.facts()
     assert (facts["k"], facts["selection_score"], facts["looked_up_in"]) == (3, 1.0, 60)
     assert {row["k"] for row in facts["tried"]} == {1, 3, 5, 8}
-    assert len(bench.calls.sent) <= FewShotNearest().outlook(bench).build_calls == 128
+    assert len(bench.calls.sent) <= FewShotNearest().outlook(bench).build_calls == 144
     request = candidate.request(make_row("topic7 please"))
     assert request.messages[-2].content == "queue7"
     assert len(request.tag["shots"]) == 3

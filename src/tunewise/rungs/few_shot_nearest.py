@@ -8,7 +8,7 @@ from tunewise.rungs.rung import Outlook, Workbench
 from tunewise.rungs.search import Arm, calls_of, choose
 
 SIZES = (1, 3, 5, 8)
-STAGES = (16, 32, 48)  # 4 arms on 16 items, 2 on 32 more: 128 calls; these prompts share no prefix
+STAGES = (24, 48)  # 4 arms on 24 items, 2 on 24 more: 144 calls; these prompts share no prefix
 
 
 class FewShotNearest:
@@ -26,7 +26,7 @@ class FewShotNearest:
         return Outlook(calls_of(bench, len(sizes), STAGES), shots=(sizes[0], sizes[-1]))
 
     def build(self, bench: Workbench) -> PromptCandidate:
-        """See Rung. At most 128 calls on selection items."""
+        """See Rung. At most 144 calls on selection items."""
         nearest = NearestShots([Shot.of(example) for example in usable(bench.parts.train)])
         layout = layout_of(bench)
         arms = [
