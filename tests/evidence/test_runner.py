@@ -221,7 +221,8 @@ def test_the_cap_holds_over_resumes_and_for_answers_without_a_price(store):
 
 
 INTERRUPTED = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell hands it on ignored
 from tunewise.data import Message
 from tunewise.evidence.runner import Runner
 from tunewise.models.door import Decoding, Request
