@@ -107,7 +107,8 @@ class RowsKV(Cache):
         self.rows, self.begin, self.end = rows, begin, begin + length
         if self.end > self.columns:
             self.columns = self.end + SPARE_COLUMNS
-            self.buffers = [(widened(k, self.columns), widened(v, self.columns)) for k, v in self.buffers]
+            for i, (keys, values) in enumerate(self.buffers):  # layer by layer: only one is held twice
+                self.buffers[i] = widened(keys, self.columns), widened(values, self.columns)
         pads = self.pads[rows, None]
         queries = torch.arange(begin, self.end, device=pads.device)
         self.bias = hidden_columns(pads, queries) if length > 1 or self.padded else None
@@ -136,7 +137,8 @@ class RowsKV(Cache):
 
     def keep(self, rows: Tensor) -> None:
         """Drop every row whose index is not in ``rows``."""
-        self.buffers = [(k.index_select(1, rows), v.index_select(1, rows)) for k, v in self.buffers]
+        for i, (keys, values) in enumerate(self.buffers):
+            self.buffers[i] = keys.index_select(1, rows), values.index_select(1, rows)
         self.pads = self.pads[rows]
         self.padded = bool(self.pads.any())
 
