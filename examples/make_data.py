@@ -61,9 +61,9 @@ class Filler:
 def tickets(rng: random.Random, said: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Mails to the support desk of a maker of scanners, scales and printers, and the JSON they become.
 
-    The queue says what the mail is about (LOG, BIL, FIX, USE), the line the kind of product (1, 2, 3),
-    the level how badly work is hurt, the role the writer's job: attributes drawn independently, so that
-    a mail with the same wording in one of them says nothing about the others.
+    The product and the writer's job are copied, the customer number gets the house's prefix, and the desk
+    says what the mail is about (LOG, BIL, FIX, USE). All are drawn independently, so that a mail with the
+    same wording in one of them says nothing about the others.
     """
     filler = Filler(rng, said["slots"])
     topics, levels, roles = said["topics"], said["levels"], said["roles"]
@@ -82,15 +82,16 @@ def tickets(rng: random.Random, said: Mapping[str, Any]) -> Iterator[dict[str, A
         if row % len(kinds) == 0:
             rng.shuffle(kinds)
         topic, line, level, role = kinds[row % len(kinds)]
-        problem = filler.fill(problems[topic].draw(), d=products[line].draw())
+        product, job = products[line].draw(), jobs[role].draw()
+        problem = filler.fill(problems[topic].draw(), d=product)
         if rng.random() < DETAILED:
             problem = with_detail(problem, filler.fill(details[topic].draw()))
         effect = filler.fill(effects[topic, level].draw())
         body = f"{effect} {problem}" if rng.random() < EFFECT_FIRST else f"{problem} {effect}"
         if rng.random() < GREETED:
             body = f"{rng.choice(said['greetings'])} {body}"
-        sign = rng.choice(said["signatures"]).format(job=jobs[role].draw(), n=customer)
-        wanted = {"customer": str(customer), "queue": topic, "line": line, "level": f"K{level}", "role": role}
+        sign = rng.choice(said["signatures"]).format(job=job, n=customer)
+        wanted = {"cust": f"C-{customer}", "item": product, "from": job, "desk": topic}
         yield {"input": f"{body} {sign[0].upper()}{sign[1:]}", "output": wanted}
 
 
