@@ -40,7 +40,7 @@ def decide(folder: Path, *options: str, **changes) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=False)
 
 
-def refused(done: subprocess.CompletedProcess[str], *words: str, code: int = 2) -> None:
+def assert_refused(done: subprocess.CompletedProcess[str], *words: str, code: int = 2) -> None:
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
@@ -49,50 +49,52 @@ def refused(done: subprocess.CompletedProcess[str], *words: str, code: int = 2) 
 
 
 def test_an_unknown_key_is_named_with_the_nearest_known_one(folder):
-    refused(decide(folder, targett=0.9), "targett", "target")
+    assert_refused(decide(folder, targett=0.9), "targett", "target")
 
 
 def test_a_key_that_is_not_built_yet_is_told_apart_from_an_unknown_one(folder):
-    refused(decide(folder, limits={"latency_ms": 500}), "limits", "not supported yet")
+    assert_refused(decide(folder, limits={"latency_ms": 500}), "limits", "not supported yet")
 
 
 def test_all_mistakes_of_a_file_come_at_once(folder):
-    refused(decide(folder, target=1.5, metric="exactt", examples="none.jsonl"), "1.5", "exactt", "none.jsonl")
+    assert_refused(
+        decide(folder, target=1.5, metric="exactt", examples="none.jsonl"), "1.5", "exactt", "none.jsonl"
+    )
 
 
 def test_a_target_outside_0_and_1_is_refused(folder):
-    refused(decide(folder, target=1.0), "target")
+    assert_refused(decide(folder, target=1.0), "target")
 
 
 def test_an_empty_data_file_is_named(folder):
     (folder / "rows.jsonl").write_text("")
-    refused(decide(folder), "rows.jsonl", "empty")
+    assert_refused(decide(folder), "rows.jsonl", "empty")
 
 
 def test_a_row_without_output_is_named_by_its_line(folder):
     lines = rows().splitlines()
     lines[4] = '{"input": "no answer here"}'
     (folder / "rows.jsonl").write_text("\n".join(lines))
-    refused(decide(folder), "line 5", "output")
+    assert_refused(decide(folder), "line 5", "output")
 
 
 def test_broken_json_is_named_by_its_line(folder):
     lines = rows().splitlines()
     lines[2] = '{"input": "x", '
     (folder / "rows.jsonl").write_text("\n".join(lines))
-    refused(decide(folder), "line 3")
+    assert_refused(decide(folder), "line 3")
 
 
 def test_a_wrong_encoding_is_named(folder):
     (folder / "rows.jsonl").write_bytes(
         rows().replace("thing3 ", "thin\u00e9 ").encode("latin-1") + b"\xe9\n"
     )
-    refused(decide(folder), "UTF-8")
+    assert_refused(decide(folder), "UTF-8")
 
 
 def test_too_few_certification_items_are_counted(folder):
     (folder / "rows.jsonl").write_text(rows(20))
-    refused(decide(folder), "16")
+    assert_refused(decide(folder), "16")
 
 
 def embedded() -> bool:
@@ -107,7 +109,7 @@ def test_a_prompt_beyond_the_context_window_names_the_example(folder):
     for number in range(8):
         lines[number] = json.dumps({"input": f"long{number} " * 4000, "output": "x"})
     (folder / "rows.jsonl").write_text("\n".join(lines))
-    refused(decide(folder, model="embedded"), "rows.jsonl:", "context window")
+    assert_refused(decide(folder, model="embedded"), "rows.jsonl:", "context window")
 
 
 @pytest.mark.skipif(not embedded(), reason="needs the local extra")
@@ -115,12 +117,12 @@ def test_a_model_folder_with_pickles_only_is_refused(folder):
     (folder / "weights").mkdir()
     (folder / "weights" / "config.json").write_text('{"model_type": "llama"}')
     (folder / "weights" / "pytorch_model.bin").write_bytes(b"\x80")
-    refused(decide(folder, model="./weights"), "safetensors")
+    assert_refused(decide(folder, model="./weights"), "safetensors")
 
 
 def test_an_empty_documents_folder_is_refused(folder):
     (folder / "docs").mkdir()
-    refused(decide(folder, knowledge={"documents": "docs"}), "docs", "empty")
+    assert_refused(decide(folder, knowledge={"documents": "docs"}), "docs", "empty")
 
 
 def test_a_warning_names_both_lines_of_a_contradiction_and_the_run_goes_on(folder):
@@ -134,14 +136,14 @@ def test_a_warning_names_both_lines_of_a_contradiction_and_the_run_goes_on(folde
 
 def test_an_endpoint_that_is_down_fails_with_1_and_can_be_resumed(folder):
     model = {"endpoint": "http://127.0.0.1:9/v1", "name": "m"}
-    refused(decide(folder, model=model), "127.0.0.1:9", "goes on from there", code=1)
+    assert_refused(decide(folder, model=model), "127.0.0.1:9", "goes on from there", code=1)
 
 
 def test_a_refused_key_fails_with_1_and_is_never_printed(folder, monkeypatch):
     monkeypatch.setenv("MY_KEY", "sk-very-secret")
     with running_mock(options=["--key", "another"]) as url:
         done = decide(folder, model={"endpoint": url, "name": "m", "api_key_env": "MY_KEY"})
-    refused(done, "key", code=1)
+    assert_refused(done, "key", code=1)
     assert "very-secret" not in done.stderr
     assert b"very-secret" not in (folder / "run/run.sqlite").read_bytes()
 
@@ -149,7 +151,7 @@ def test_a_refused_key_fails_with_1_and_is_never_printed(folder, monkeypatch):
 def test_priced_calls_need_a_yes_without_a_terminal(folder):
     with running_mock() as url:
         model = {"endpoint": url, "name": "m", "usd_per_million": {"input": 1.0, "output": 2.0}}
-        refused(decide(folder, model=model), "--yes", "--max-usd")
+        assert_refused(decide(folder, model=model), "--yes", "--max-usd")
         assert decide(folder, "--yes", model=model).returncode == 3
 
 
@@ -170,7 +172,7 @@ def test_a_second_process_on_one_run_is_refused(folder):
     assert done.returncode == 3
     settings = json.loads(_settings(folder / "run/run.sqlite"))
     with Store.open(folder / "run/run.sqlite", settings):
-        refused(decide(folder), "in use")
+        assert_refused(decide(folder), "in use")
 
 
 def _settings(path: Path) -> str:
