@@ -287,7 +287,7 @@ def _flips(choice: RungResult | None, lighter: Sequence[RungResult], bar: Bar) -
             )
     bounded = [r.evidence for r in lighter if r.evidence and r.evidence.low]
     best = max(bounded, key=lambda e: e.low or 0.0, default=None)
-    if best is not None and best.low is not None and best.low + bar.tolerance < bar.target:
+    if best is not None and best.low is not None and bar.target / 2 < best.low + bar.tolerance < bar.target:
         rung = next(r.rung for r in lighter if r.evidence is best)
         lines.append(
             f"A target of at most about {best.low + bar.tolerance:.2f} would already be met by {rung},"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def print_decision(decision: dict[str, Any], folder: Path) -> None:
     """The ladder, the choice in one plain sentence, and where the rest lies."""
     console = Console()
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("rung", "verdict", decision["metric"], "between", "items", "gap", "built"):
         table.add_column(heading, no_wrap=heading != "items")
     for rung in decision["rungs"]:
