@@ -128,5 +128,7 @@ def test_tokens_are_counted_or_said_to_be_unknown(door: Door) -> None:
 
 
 def test_closing_twice_does_no_harm(door: Door) -> None:
+    before = door.fingerprint
     door.close()
     door.close()
+    assert door.fingerprint == before
