@@ -74,12 +74,9 @@ def test_an_empty_folder_and_one_without_text_are_refused(tmp_path):
         read_documents(tmp_path)
 
 
-def test_a_missing_path_and_a_pdf_are_refused(tmp_path):
+def test_a_missing_path_is_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_documents(tmp_path / "nowhere")
-    write(tmp_path, "manual.pdf", "%PDF-1.7")
-    with pytest.raises(DataError, match="PDF documents are not supported yet"):
-        read_documents(tmp_path)
 
 
 def test_a_wrong_encoding_names_byte_and_line(tmp_path):

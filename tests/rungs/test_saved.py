@@ -74,6 +74,11 @@ def test_another_door_than_the_certified_one_is_refused(candidate, tmp_path):
     other = ScriptedDoor(print)
     with pytest.raises(RunError, match="fingerprint"):
         load_candidate(tmp_path, lambda adapter: other)
+    (tmp_path / "weights").mkdir()
+    tuned = replace(candidate, rung="lora", adapter=tmp_path / "weights", retriever=None, nearest=None)
+    tuned.save(tmp_path / "lora")
+    with pytest.raises(RunError, match="fingerprint"):  # the same adapter on another base is another model
+        load_candidate(tmp_path / "lora", lambda adapter: other)
 
 
 def test_no_candidate_half_a_candidate_and_another_format_are_refused(candidate, tmp_path):

@@ -149,13 +149,14 @@ class KnownSums:
         return str(entry[3])
 
     def save(self) -> None:
-        """Keep what was computed, beside what another process may have kept meanwhile."""
+        """Keep what was computed, beside what another process may have kept meanwhile; forget files that went."""
         if not self.fresh:
             return
+        kept = {place: entry for place, entry in self._read().items() if os.path.exists(place)} | self.fresh
         beside = self.place.with_name(f"{self.place.name}.{uuid.uuid4().hex[:8]}.tmp")
         try:
             self.place.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_text(json.dumps(self._read() | self.fresh), encoding="utf-8")
+            beside.write_text(json.dumps(kept), encoding="utf-8")
             os.replace(beside, self.place)
         except OSError:  # a read-only or full cache folder: the next run computes them again
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Reading documents: a folder of Markdown, text, HTML and JSONL files, or one such file."""
+"""Reading documents: a folder of Markdown, text, HTML, PDF and JSONL files, or one such file."""
 
 import json
 import re
@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunewise.errors import DataError
+from tunewise.retrieval.pdf import pdf_to_markdown
 
 MARKDOWN = (".md", ".markdown")
 TEXT = (".txt", ".text", ".rst")
 HTML = (".html", ".htm")
-READABLE = (*MARKDOWN, *TEXT, *HTML, ".jsonl")
+PDF = ".pdf"
+READABLE = (*MARKDOWN, *TEXT, *HTML, PDF, ".jsonl")
 
 DocumentKind = Literal["markdown", "text", "row"]
 
@@ -22,7 +24,7 @@ DocumentKind = Literal["markdown", "text", "row"]
 class Document:
     """One text to be cut into chunks.
 
-    id: path below the documents folder (with /), or a row's own id. kind: how it is cut; HTML becomes
+    id: path below the documents folder (with /), or a row's own id. kind: how it is cut; HTML and PDF become
     ``markdown``. head: a row's other fields as "key: value" pairs, empty for files.
     """
 
@@ -43,8 +45,8 @@ class ReadDocuments:
 def read_documents(path: Path) -> ReadDocuments:
     """All documents at ``path``, a folder (searched through, hidden names left out) or one file.
 
-    Raises DataError for a missing path, a folder without text, a PDF, a wrong encoding, a broken row, and
-    two documents with one id.
+    Raises DataError for a missing path, a folder without text, a PDF that is broken, locked or scanned, a wrong
+    encoding, a broken row, and two documents with one id.
     """
     if not path.exists():
         raise DataError(f"{path}: expected a folder of documents or one file, but it does not exist")
@@ -54,7 +56,7 @@ def read_documents(path: Path) -> ReadDocuments:
     ignored: list[str] = []
     for file in files:
         name = file.relative_to(base).as_posix()
-        if file.suffix.lower() not in (*READABLE, ".pdf"):
+        if file.suffix.lower() not in READABLE:
             ignored.append(name)
             continue
         documents.extend(_read_file(file, name))
@@ -84,8 +86,9 @@ def _refuse_double_ids(path: Path, documents: list[Document]) -> None:
 
 def _read_file(file: Path, name: str) -> Iterator[Document]:
     suffix = file.suffix.lower()
-    if suffix == ".pdf":
-        raise DataError(f"{file}: PDF documents are not supported yet; convert it to text or Markdown first")
+    if suffix == PDF:
+        yield Document(name, pdf_to_markdown(file), "markdown")
+        return
     text = _decoded(file)
     if suffix == ".jsonl":
         yield from _rows(file, text)

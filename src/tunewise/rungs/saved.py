@@ -60,7 +60,7 @@ def load_candidate(folder: Path, open_door: DoorOpener) -> PromptCandidate:
     """
     body = _read(folder)
     door = open_door(folder / "adapter" if body["adapter"] else None)
-    if not body["adapter"] and door.fingerprint != body["door"]["fingerprint"]:
+    if door.fingerprint != body["door"]["fingerprint"]:
         raise RunError(
             f"{folder}: this candidate was built on {body['door']['name']} with fingerprint "
             f"{body['door']['fingerprint']}, but the door opened now is {door.name} with fingerprint "
