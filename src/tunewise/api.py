@@ -18,7 +18,7 @@ from tunewise.evidence.runner import Runner
 from tunewise.models.door import Answer, Door
 from tunewise.models.open import open_door
 from tunewise.openings import opening_number
-from tunewise.plan import Plan, make_plan, measure_speed, refuse_too_long
+from tunewise.planning import Plan, make_plan, measure_speed, refuse_too_long
 from tunewise.progress import Progress, Silent
 from tunewise.run import Clocked, Run, alpha_of, score_answer, static_reasons
 from tunewise.rungs.order import load_candidate, rungs_for

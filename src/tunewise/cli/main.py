@@ -11,7 +11,7 @@ import typer
 from tunewise.errors import BudgetEnded, SettingError, TunewiseError, UserError, WorldError
 
 if TYPE_CHECKING:
-    from tunewise.plan import Plan
+    from tunewise.planning import Plan
 
 app = typer.Typer(
     name="tunewise",

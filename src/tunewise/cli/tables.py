@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from tunewise.plan import Plan
+    from tunewise.planning import Plan
 
 
 def print_decision(decision: dict[str, Any], folder: Path) -> None:

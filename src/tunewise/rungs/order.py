@@ -8,18 +8,11 @@ from tunewise.errors import SettingError
 from tunewise.rungs import saved
 from tunewise.rungs.few_shot import FewShot
 from tunewise.rungs.few_shot_nearest import FewShotNearest
+from tunewise.rungs.names import LEARNS_FROM_ROWS, NOT_YET, WEIGHTS
 from tunewise.rungs.prompt import DoorOpener
 from tunewise.rungs.rag import Rag
 from tunewise.rungs.rung import Candidate, Rung
 from tunewise.rungs.zero_shot import ZeroShot
-
-# Weight: what a rung costs to build, run and keep up, on a scale that only orders.
-WEIGHTS = {"zero-shot": 1, "few-shot": 2, "few-shot-nearest": 3, "rag": 4, "lora": 6}
-
-# Rungs whose candidate holds train rows: an overlap of train with certification blocks them.
-LEARNS_FROM_ROWS = ("few-shot", "few-shot-nearest", "lora")
-
-NOT_YET = ("constrained", "qlora", "full", "distilled", "cpt-sft", "rag-lora")
 
 
 def rungs_for(names: Sequence[str] | None = None) -> tuple[Rung, ...]:
@@ -50,3 +43,6 @@ def load_candidate(folder: Path, open_door: DoorOpener) -> Candidate:
     candidate, or when the door is another one than it was built on.
     """
     return saved.load_candidate(folder, open_door)
+
+
+__all__ = ["LEARNS_FROM_ROWS", "NOT_YET", "WEIGHTS", "load_candidate", "rungs_for"]
