@@ -44,7 +44,7 @@ def test_each_page_with_text_stands_under_its_number(tmp_path):
 def test_a_scanned_a_damaged_and_a_locked_pdf_are_refused_with_what_to_do(tmp_path):
     scanned, damaged, locked = (tmp_path / f"{name}.pdf" for name in ("scanned", "damaged", "locked"))
     scanned.write_bytes(pdf("", ""))
-    with pytest.raises(DataError, match="2 pages without any text.*OCR"):
+    with pytest.raises(DataError, match=r"2 pages without any text.*OCR"):
         pdf_to_markdown(scanned)
     damaged.write_bytes(b"%PDF-1.7 and then nothing of the kind")
     with pytest.raises(DataError, match="cannot be read as a PDF"):

@@ -149,7 +149,7 @@ class KnownSums:
         return str(entry[3])
 
     def save(self) -> None:
-        """Keep what was computed, beside what another process may have kept meanwhile; forget files that went."""
+        """Keep what was computed beside what another process kept meanwhile; forget files that went."""
         if not self.fresh:
             return
         kept = {place: entry for place, entry in self._read().items() if os.path.exists(place)} | self.fresh

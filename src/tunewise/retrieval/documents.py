@@ -45,8 +45,8 @@ class ReadDocuments:
 def read_documents(path: Path) -> ReadDocuments:
     """All documents at ``path``, a folder (searched through, hidden names left out) or one file.
 
-    Raises DataError for a missing path, a folder without text, a PDF that is broken, locked or scanned, a wrong
-    encoding, a broken row, and two documents with one id.
+    Raises DataError for a missing path, a folder without text, a PDF that is broken, locked or scanned, a
+    wrong encoding, a broken row, and two documents with one id.
     """
     if not path.exists():
         raise DataError(f"{path}: expected a folder of documents or one file, but it does not exist")

@@ -25,6 +25,7 @@ def pdf_to_markdown(file: Path) -> str:
     pages = [f"# page {number}\n\n{text.strip()}" for number, text in enumerate(texts, 1) if text.strip()]
     if not pages:
         raise DataError(
-            f"{file}: {len(texts)} pages without any text, as scanned pages are; run OCR over it, or take it out"
+            f"{file}: {len(texts)} pages without any text, as scanned pages are; run OCR over it, or take it"
+            " out"
         )
     return "\n\n".join(pages) + "\n"
