@@ -30,6 +30,7 @@ class RecordingDoor:
     fingerprint = "recording"
     host = None
     context_window = None
+    lost_replies = 0
 
     def __init__(
         self, say=lambda text: "yes", *, concurrency=1, batch_size=1, delay=lambda text: 0.0, price=None
@@ -218,6 +219,18 @@ def test_the_cap_holds_over_resumes_and_for_answers_without_a_price(store):
         runner.close()
     assert len(door.asked) == 10
     assert store.spent().usd == pytest.approx(10 * bound)
+
+
+def test_attempts_without_a_reply_are_reserved_and_counted_at_their_most(store):
+    bound = upper_bound(PRICE, a_request("item 1"))
+    door = RecordingDoor(lambda text: Answer("yes", usd=bound / 4, unanswered=2), price=PRICE)
+    door.lost_replies = 2
+    runner = Runner(store, Spending(max_usd=4 * bound), Silent())
+    with pytest.raises(BudgetEnded):  # the first may cost 3 bounds and does cost 2.25: no room for a second
+        runner.ask(door, [a_request("item 1"), a_request("item 2")], "selection", "")
+    runner.close()
+    assert door.asked == ["item 1"]
+    assert store.spent().usd == pytest.approx(2.25 * bound)
 
 
 INTERRUPTED = """

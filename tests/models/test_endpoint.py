@@ -13,7 +13,7 @@ from tunewise.data import Message
 from tunewise.errors import DoorError, SettingError
 from tunewise.models.door import Decoding, Request
 from tunewise.models.endpoint import EndpointDoor, Patience
-from tunewise.task import EndpointSpec
+from tunewise.task import EndpointSpec, PriceSpec
 
 Reply = httpx.Response | Exception
 KEY = "sk-test-4711-secret"
@@ -160,6 +160,16 @@ def test_a_timeout_that_stays_is_this_requests_failure(open_to: Opener) -> None:
     answer = door.answer([question()])[0]
     assert (answer.status, answer.error) == ("errored", "no answer within 7 s")
     assert len(server.asked) == 3
+    assert answer.unanswered == door.lost_replies == 2
+
+
+def test_attempts_that_were_sent_and_never_answered_are_told(open_to: Opener) -> None:
+    prices = PriceSpec(input=1.0, output=2.0)
+    server = Server(httpx.ReadTimeout("slow"), bad(503), httpx.ReadError("cut"), good())
+    door, _ = open_to(server)
+    assert door.answer([question()])[0].unanswered == 2  # a 503 is a reply
+    priced, _ = open_to(Server(httpx.ReadError("cut")), usd_per_million=prices)
+    assert priced.answer([question()])[0].unanswered == priced.lost_replies == 2
 
 
 @pytest.mark.parametrize(

@@ -173,12 +173,12 @@ class Flight:
         future.add_done_callback(partial(self._commit, batch))
 
     def _bound(self, asked: Asked) -> float:
-        """What to reserve: by the price list; for a machine paid by the hour, twice the dearest call so far.
+        """What to reserve: by the price list, with the attempts that may go unanswered; for a machine paid by the hour, twice the dearest call so far.
 
         The latter is an estimate, so a cap on such a machine can be passed by the first batch at most.
         """
         if asked.upper_usd is not None:
-            return asked.upper_usd
+            return asked.upper_usd * (1 + self._door.lost_replies)
         return 2 * self._hands.dearest.get(self._door.fingerprint, 0.0)
 
     def _take(self, batch: _Batch) -> None:
@@ -213,7 +213,10 @@ class Flight:
             spending.settle(batch.reserved, None)
             expected, got = len(batch.asked), len(answers)
             raise DoorError(f"{door.name}: expected {expected} answers, one per request, got {got}.")
-        spending.settle(batch.reserved, math.fsum(map(_cost, batch.asked, answers)))
+        lost = math.fsum(map(_lost, batch.asked, answers))
+        spending.settle(batch.reserved, lost + math.fsum(map(_cost, batch.asked, answers)))
+        if lost:
+            self._hands.store.record_cost("attempts without a reply, at most", lost, rung=self._rung)
         dearest[door.fingerprint] = max(
             [dearest.get(door.fingerprint, 0.0), *(a.usd or 0.0 for a in answers)]
         )
@@ -257,3 +260,8 @@ def answer_all(door: Door, requests: Sequence[Request]) -> list[Answer]:
 def _cost(asked: Asked, answer: Answer) -> float:
     """USD to count for a call; where a priced door cannot tell, what it can have cost at most."""
     return (asked.upper_usd or 0.0) if answer.usd is None else answer.usd
+
+
+def _lost(asked: Asked, answer: Answer) -> float:
+    """USD that a priced host can have charged at most for attempts whose reply never came."""
+    return answer.unanswered * (asked.upper_usd or 0.0)

@@ -62,6 +62,7 @@ class Answer:
         model did not have to read again (shared prefix, prompt cache).
     seconds: wall time of the call; for a call shared by a batch, the batch's time over its size.
     usd: price of the call, None when the door has no price.
+    unanswered: attempts before this one that were sent and never answered; a host may charge for each.
     """
 
     text: str
@@ -73,6 +74,7 @@ class Answer:
     seconds: float = 0.0
     usd: float | None = None
     error: str | None = None
+    unanswered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class Door(Protocol):
     context_window: int | None  # tokens, prompt and answer together; None: not known
     batch_size: int
     concurrency: int
+    lost_replies: int  # most attempts at one request that may go unanswered before the last one
 
     @property
     def fingerprint(self) -> str:

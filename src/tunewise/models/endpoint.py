@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -39,7 +39,8 @@ class Patience:
     """How long to try again. Waits double from ``first_s`` to ``longest_s`` with jitter up to ``first_s``.
 
     attempts: of one request, the first one included. attempts_at_first: while the endpoint has never
-        answered, since a wrong address is likelier than a restart. timeouts: attempts that may time out.
+        answered, since a wrong address is likelier than a restart. timeouts: attempts that may time out,
+        and at a priced host those that break off after they were sent, since it may charge for each.
     total_s: waiting of one request in all; "too many requests" is bounded by this alone.
     """
 
@@ -58,10 +59,16 @@ class _Trouble(Exception):
     """
 
     def __init__(
-        self, message: str, *, attempts: int | None, fatal: bool, wait_s: float | None = None
+        self,
+        message: str,
+        *,
+        attempts: int | None,
+        fatal: bool,
+        wait_s: float | None = None,
+        unanswered: bool = False,
     ) -> None:
         super().__init__(message)
-        self.attempts, self.fatal, self.wait_s = attempts, fatal, wait_s
+        self.attempts, self.fatal, self.wait_s, self.unanswered = attempts, fatal, wait_s, unanswered
 
 
 class _Rejected(Exception):
@@ -115,6 +122,7 @@ class EndpointDoor:
         self.context_window: int | None = None
         self.batch_size = 1
         self.concurrency = spec.concurrency
+        self.lost_replies = self._patience.timeouts - 1
 
     def __repr__(self) -> str:
         return f"EndpointDoor({self._where!r}, {self._model!r})"
@@ -132,23 +140,24 @@ class EndpointDoor:
         self._client.close()
 
     def _answer_one(self, request: Request) -> Answer:
+        lost: list[_Trouble] = []
         try:
-            answer = self._retrying(self._attempt, request)
+            answer = self._retrying(self._attempt, request, lost)
         except _Rejected as error:
-            return self._errored(str(error))
+            return self._errored(str(error), len(lost))
         except _Trouble as trouble:
             if trouble.fatal:
                 raise DoorError(
                     f"{self._where}: {trouble}. What was answered is kept: mend it and run the same "
                     "command again."
                 ) from None
-            return self._errored(str(trouble))
+            return self._errored(str(trouble), max(0, len(lost) - 1))
         with self._count:
             self._answered = True
             self._errors_in_a_row = 0
-        return answer
+        return replace(answer, unanswered=len(lost)) if lost else answer
 
-    def _errored(self, message: str) -> Answer:
+    def _errored(self, message: str, unanswered: int) -> Answer:
         with self._count:
             self._errors_in_a_row += 1
             in_a_row = self._errors_in_a_row
@@ -157,9 +166,18 @@ class EndpointDoor:
                 f"{self._where}: the last {in_a_row} requests failed one after the other; "
                 f"the last one with: {message}"
             )
-        return Answer(text="", status="errored", finish="other", error=message)
+        return Answer("", status="errored", finish="other", error=message, unanswered=unanswered)
 
-    def _attempt(self, request: Request) -> Answer:
+    def _attempt(self, request: Request, lost: list[_Trouble]) -> Answer:
+        """One attempt; when it was sent and not answered, ``lost`` grows by what became of it."""
+        try:
+            return self._sent(request)
+        except _Trouble as trouble:
+            if trouble.unanswered:
+                lost.append(trouble)
+            raise
+
+    def _sent(self, request: Request) -> Answer:
         """Send the request once (twice where the host wants the limit under its newer name)."""
         limit_key = self._limit_key
         response, seconds = self._post(request, limit_key)
@@ -190,10 +208,11 @@ class EndpointDoor:
             raise _Trouble(f"cannot be reached ({_words(error)})", attempts=attempts, fatal=True) from error
         except httpx.TimeoutException as error:
             message = f"no answer within {self._client.timeout.read:g} s"
-            raise _Trouble(message, attempts=self._patience.timeouts, fatal=False) from error
+            raise _Trouble(message, attempts=self._patience.timeouts, fatal=False, unanswered=True) from error
         except httpx.TransportError as error:
             message = f"the connection broke ({_words(error)})"
-            raise _Trouble(message, attempts=self._patience.attempts, fatal=False) from error
+            attempts = self._patience.attempts if self.price is None else self._patience.timeouts
+            raise _Trouble(message, attempts=attempts, fatal=False, unanswered=True) from error
         except httpx.DecodingError as error:
             raise DoorError(f"{self._where}: the reply could not be decoded ({_words(error)})") from error
         if response.status_code == 429:

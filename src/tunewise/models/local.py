@@ -50,6 +50,7 @@ class LocalDoor:
     host: str | None = None
     price: Price | None = None
     concurrency = 1
+    lost_replies = 0
 
     def __init__(
         self,

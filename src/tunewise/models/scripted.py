@@ -54,6 +54,8 @@ class ScriptedDoor:
     gives something else than a string or an Answer.
     """
 
+    lost_replies = 0
+
     def __init__(
         self,
         script: str | Script,
