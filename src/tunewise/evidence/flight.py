@@ -173,7 +173,8 @@ class Flight:
         future.add_done_callback(partial(self._commit, batch))
 
     def _bound(self, asked: Asked) -> float:
-        """What to reserve: by the price list, with the attempts that may go unanswered; for a machine paid by the hour, twice the dearest call so far.
+        """What to reserve: by the price list, with the attempts that may go unanswered; for a machine paid
+        by the hour, twice the dearest call so far.
 
         The latter is an estimate, so a cap on such a machine can be passed by the first batch at most.
         """
