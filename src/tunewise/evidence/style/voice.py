@@ -110,8 +110,9 @@ class Voice:
         """(mean of outputs - base) / (held-out reference - base), means of probabilities.
 
         0 is the base, 1 the voice; not clipped. The interval is a percentile bootstrap over documents of all
-        three sides (Efron & Tibshirani 1993, chapters 8 and 13). Undefined, with the reason: below 500 words of outputs, or
-        when reference and base cannot be told apart (the gap's interval reaches 0).
+        three sides (Efron & Tibshirani 1993, chapters 8 and 13). Undefined, with the reason:
+        below 500 words of outputs, or when reference and base cannot be told apart (the interval of the gap
+        reaches 0).
         """
         spoken = _spoken(outputs)
         count = _words_in(spoken)
