@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tunewise.data import Message
 from tunewise.errors import DataError
 from tunewise.evidence.judgement import allowance, make_test
-from tunewise.evidence.metrics import METRICS
+from tunewise.evidence.metrics import metric_of
 from tunewise.models.door import Decoding, Door, Request
 from tunewise.openings import next_opening
 from tunewise.rungs.prompt import BYTES_PER_TOKEN, layout_of, place_of, prompt_tokens
@@ -119,7 +119,7 @@ def make_plan(
     task, parts, order = opened.task, opened.parts, opened.order
     in_play = [rung for rung in rungs if rung.name not in reasons]
     test = make_test(
-        METRICS[task.metric].kind,
+        metric_of(task).kind,
         target=task.target,
         tolerance=task.zone,
         alpha_meets=allowance(max(1, len(in_play)), opening),

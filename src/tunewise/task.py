@@ -5,14 +5,11 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -20,71 +17,30 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from tunewise.errors import TaskFileError
-from tunewise.marked_yaml import Lines, nearest, read_sections
+from tunewise.marked_yaml import Lines, read_sections
+from tunewise.task_fields import (
+    Count,
+    DataFile,
+    Documents,
+    Number,
+    Positive,
+    Section,
+    Text,
+    a_text,
+    mistake,
+)
+from tunewise.task_metric import metric_mistakes, metric_name, metric_options, split_metric
 from tunewise.task_mistakes import explain, shown, take_out_not_yet
 
-METRIC_NAMES = ("accuracy", "exact", "token_f1", "json_fields")
-
-# Keys and metrics of the design whose rung or measure does not exist yet, by the section they stand in.
+# Keys of the design whose rung or measure does not exist yet, by the section they stand in.
 NOT_YET: Mapping[tuple[str, ...], frozenset[str]] = {
     (): frozenset({"limits", "style", "teacher", "judge", "guard", "economics"}),
     ("output",): frozenset({"json_schema", "xml_schema", "markdown", "regex"}),
     ("knowledge",): frozenset({"changes", "documents_after"}),
     ("training",): frozenset({"mix"}),
 }
-METRICS_NOT_YET = frozenset({"rouge_l", "json_schema", "style", "judge"})
-
-
-def mistake(text: str) -> PydanticCustomError:
-    """A mistake in our own words, shown as it is."""
-    return PydanticCustomError("mistake", "{text}", {"text": text})
-
-
-def _existing(value: object, info: ValidationInfo, *, kind: Literal["file", "documents"]) -> Path:
-    """A path of the task file, resolved against the file's folder; without a file it is taken as it is."""
-    if not isinstance(value, str | Path) or not str(value):
-        raise mistake(f"a path was expected, got {shown(value)}")
-    folder = (info.context or {}).get("folder")
-    if folder is None:
-        return Path(value)
-    path = Path(folder, Path(value).expanduser()).absolute()
-    if kind == "file" and path.is_dir():
-        raise mistake(f"'{value}' is a folder; name the file with the examples ({path})")
-    if not path.exists():
-        raise mistake(f"'{value}' does not exist (looked for {path}); paths start at the task file's folder")
-    if kind == "documents" and path.is_dir() and not any(p.is_file() for p in path.rglob("*")):
-        raise mistake(f"'{value}' is an empty folder; put the documents into it ({path})")
-    return path
-
-
-def _number(value: object) -> object:
-    """Numbers only: YAML's true and quoted text are no numbers."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise mistake(f"a number was expected, got {shown(value)}")
-    return value
-
-
-def _text(value: object) -> object:
-    if not isinstance(value, str) or not value.strip():
-        raise mistake(f"a text was expected, got {shown(value)}")
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_number)]
-Positive = Annotated[Number, Field(gt=0)]
-Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
-Text = Annotated[str, BeforeValidator(_text)]
-DataFile = Annotated[Path, BeforeValidator(partial(_existing, kind="file"))]
-Documents = Annotated[Path, BeforeValidator(partial(_existing, kind="documents"))]
-
-
-class Section(BaseModel):
-    """A part of the task file: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class PartPaths(Section):
@@ -119,7 +75,7 @@ def _choice(value: object) -> object:
     """A choice as the user wrote it: numbers and true/false are taken as their text."""
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value) if isinstance(value, int | float) else _text(value)
+    return str(value) if isinstance(value, int | float) else a_text(value)
 
 
 Choice = Annotated[str, BeforeValidator(_choice)]
@@ -178,7 +134,7 @@ class ScriptedSpec(Section):
 
 def _model_name(value: object, info: ValidationInfo) -> object:
     """``embedded``, a hub id, or a folder (resolved against the task file's folder)."""
-    text = str(_text(value))
+    text = str(a_text(value))
     folder = (info.context or {}).get("folder")
     if folder is None or text == "embedded":
         return text
@@ -247,20 +203,12 @@ def _examples_kind(value: object) -> str:
     return "parts" if isinstance(value, PartPaths | Mapping) else "file"
 
 
-def _metric(value: object) -> object:
-    if value in METRIC_NAMES:
-        return value
-    known = ", ".join(METRIC_NAMES)
-    if isinstance(value, str) and value in METRICS_NOT_YET:
-        raise mistake(f"'{value}' is not supported yet; use one of {known}")
-    raise mistake(f"unknown metric {shown(value)}{nearest(value, METRIC_NAMES)}; use one of {known}")
-
-
 class Task(Section):
     """What is wanted, complete and checked. Paths are absolute when the task was read from a file.
 
     target: the quality to prove, in (0, 1). tolerance: see ``zone``. instruction: None when what is
-    wanted cannot be said in words. path: the task file.
+    wanted cannot be said in words. metric, metric_options: in a file both stand under ``metric``, a name or
+    ``{name: ..., options}``. path: the task file.
     """
 
     name: Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -269,7 +217,8 @@ class Task(Section):
         Annotated[DataFile, Tag("file")] | Annotated[PartPaths, Tag("parts")], Discriminator(_examples_kind)
     ]
     split: Split = Split()
-    metric: Annotated[str, BeforeValidator(_metric)]
+    metric: Annotated[str, BeforeValidator(metric_name)]
+    metric_options: Annotated[dict[str, Any], BeforeValidator(metric_options)] = {}  # noqa: RUF012
     target: Annotated[Number, Field(gt=0, lt=1)]
     tolerance: Annotated[Number, Field(ge=0, lt=1)] | None = None
     output: Output | None = None
@@ -282,6 +231,11 @@ class Task(Section):
     on_not_proved: Literal["climb", "stop"] = "climb"
     path: Path = Field(default=Path("task.yaml"), exclude=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_with_options(cls, given: Any) -> Any:
+        return split_metric(given) if isinstance(given, Mapping) else given
+
     @property
     def zone(self) -> float:
         """The tolerance in force: the given one, else 0.02 * sqrt(t (1 - t) / 0.09), 2 points at 0.90."""
@@ -292,6 +246,8 @@ class Task(Section):
     def settings(self) -> dict[str, Any]:
         """All settings as JSON values; each data file and document stands for its content by SHA-256."""
         plain: dict[str, Any] = self.model_dump(mode="json")
+        if not plain["metric_options"]:
+            del plain["metric_options"]
         if isinstance(self.examples, PartPaths):
             files = {part: getattr(self.examples, part) for part in PartPaths.model_fields}
             plain["examples"] = {part: _content(path) for part, path in files.items()}
@@ -324,6 +280,7 @@ def load_task(path: str | Path) -> Task:
     document, lines, problems = read_sections(file)
     problems += take_out_not_yet(document, lines, NOT_YET)
     problems += _across_sections(document, lines)
+    problems += metric_mistakes(document, lines)
     if "path" in document:
         problems.append(
             (lines.at(("path",)), "path: unknown key; the task file needs none for its own place")

@@ -14,7 +14,7 @@ with a graded one.
 from collections.abc import Sequence
 
 from tunewise.data import Example
-from tunewise.evidence.metrics import METRICS
+from tunewise.evidence.metrics import metric_of
 from tunewise.evidence.records import Score
 from tunewise.ladder import Gap
 from tunewise.retrieval.index import Retriever
@@ -57,7 +57,7 @@ def measure_gap(bench: Workbench, rung_name: str, candidate: Candidate) -> Gap:
 
 def right_from(bench: Workbench) -> float:
     """The value from which an answer counts as right."""
-    return RIGHT if METRICS[bench.task.metric].kind == "binary" else bench.task.target
+    return RIGHT if metric_of(bench.task).kind == "binary" else bench.task.target
 
 
 def _is_right(score: Score, right: float) -> bool:

@@ -2,8 +2,10 @@
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +13,15 @@ from hypothesis import strategies as st
 from tunewise.evidence.metrics import METRICS, Metric, MetricContext
 from tunewise.evidence.records import Score
 
-CHOICES = MetricContext(choices=("yes", "no", "?"))
+
+def encode(texts: Sequence[str]) -> np.ndarray:
+    """Stands for a sentence encoder: what it is given must be fit for one."""
+    for text in texts:
+        text.encode("utf-8")
+    return np.ones((len(texts), 1))
+
+
+CHOICES = MetricContext(choices=("yes", "no", "?"), encode=encode)
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates and control characters included
 MARKUP = st.text('{}[]":,\\ 0123eE+-.naultrfs\n\x00\ud800`', max_size=60)
 

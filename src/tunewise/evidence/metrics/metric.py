@@ -1,17 +1,40 @@
 """What a metric is."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
 
-from tunewise.evidence.records import Kind, Score
+from tunewise.evidence.records import Kind, Score, Status
+
+Vectors = Any  # shape (texts, width), rows of length 1
 
 
 @dataclass(frozen=True, slots=True)
 class MetricContext:
-    """What a metric needs beside the answer: ``choices``, the closed set of labels, for ``accuracy``."""
+    """What a metric needs beside the answer and its references.
+
+    choices: the closed set of labels, for ``accuracy``. options: the metric's options, a section of
+    ``task_metric``; None: its defaults. input: what was asked. encode: texts to unit vectors, for
+    ``semantic``. folder: where a metric of the user's own is looked for first.
+    """
 
     choices: tuple[str, ...] = ()
+    options: Any = None
+    input: str = ""
+    encode: Callable[[Sequence[str]], Vectors] | None = field(default=None, compare=False)
+    folder: Path | None = None
+
+
+class Scored(Protocol):
+    """What a summary reads: a Score or an Outcome."""
+
+    @property
+    def status(self) -> Status: ...
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def detail(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +43,13 @@ class Metric:
 
     kind: ``binary`` where every value is 0 or 1, which decides which sequential test reads it.
     score: (answer, references, context) -> Score; raises for no answer, whatever its characters.
+    needs_reference: whether an answer without a right one beside it cannot be scored.
+    summary: figures over all answers that are no mean of one answer's figures (macro F1, counts);
+        a figure that is undefined is None. They stand in ``tunewise score`` and in ``decision.json``.
     """
 
     name: str
     kind: Kind
     score: Callable[[str, Sequence[Any], MetricContext], Score]
+    needs_reference: bool = True
+    summary: Callable[[Sequence[Scored]], Mapping[str, Any]] | None = None

@@ -1,0 +1,86 @@
+"""``numeric``: the answer is the right number, within a tolerance."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from tunewise.data import reference_text
+from tunewise.evidence.metrics.metric import MetricContext
+from tunewise.evidence.metrics.normalise import shown
+from tunewise.evidence.records import Score
+from tunewise.task_metric import NumericOptions
+
+# A sign, digits with or without thousands commas, a fraction, an exponent; or a fraction alone.
+NUMBER = re.compile(
+    r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3}){1,20}(?!\d)|\d{1,400}(?!\d))?(?:\.\d{1,400})?(?:[eE][-+]?\d{1,3})?(?!\d)"
+)
+LONGEST = 10_000  # characters at either end of an answer among which its first or last number is looked for
+SLACK = 1e-12  # relative: 0.3 is within 0.1 of 0.2 although binary fractions say otherwise
+
+
+def numeric(answer: str, references: Sequence[Any], context: MetricContext) -> Score:
+    """1 where |answer - reference| <= max(tolerance, relative * |reference|) for some reference, else 0.
+
+    Read as a number: digits with an optional sign, thousands commas, a decimal point, an exponent;
+    around the whole of it white space, a currency or per cent sign, quotes and emphasis (option ``read``
+    takes the first or last number of a longer text instead). Anything else is ``unparseable``. detail
+    ``error``: |answer - nearest reference|; ``repaired_value``: the value with the last number in the text.
+    A reference that is no number can never be right, and the detail says so.
+    """
+    options = context.options if isinstance(context.options, NumericOptions) else NumericOptions()
+    right = [
+        n for reference in references if (n := number_in(reference_text(reference), "whole")) is not None
+    ]
+    said = number_in(answer, options.read)
+    if said is None:
+        last = number_in(answer, "last")
+        repaired = 0.0 if last is None else _value(last, right, options)
+        detail = {"repaired_value": repaired, "why": f"a number was expected, got {shown(answer)}"}
+        return Score("unparseable", 0.0, detail)
+    if not right:
+        return Score("scored", 0.0, {"repaired_value": 0.0, "why": "no reference is a number"})
+    value = _value(said, right, options)
+    nearest = min(right, key=lambda r: abs(said - r))
+    detail = {"repaired_value": value, "error": min(abs(said - nearest), 1e300)}
+    if not value:
+        detail["why"] = f"{nearest:g} was expected, got {said:g}"
+    return Score("scored", value, detail)
+
+
+def number_in(text: str, read: str) -> float | None:
+    """The number that a text is (``whole``), or its ``first`` or ``last``; None where there is none."""
+    if read == "whole":
+        found = NUMBER.fullmatch(_bare(text)) if len(text) <= LONGEST else None
+        return None if found is None else _finite(found.group())
+    part = text[:LONGEST] if read == "first" else text[-LONGEST:]
+    hits = [hit.group() for hit in NUMBER.finditer(part) if any(ch.isdigit() for ch in hit.group())]
+    if not hits:
+        return None
+    return _finite(hits[0] if read == "first" else hits[-1])
+
+
+def _bare(text: str) -> str:
+    """The text without what may stand around a number, on both sides of a leading sign."""
+    marks = " \t\r\n\u00a0$€£¥%°\"'`*_=≈~"
+    bare = text.strip(marks).removesuffix(".").strip(marks)
+    sign = bare[:1] if bare[:1] in "-+−" else ""
+    return sign + bare[len(sign) :].strip(marks)
+
+
+def _finite(digits: str) -> float | None:
+    try:
+        value = float(digits.replace(",", "").replace("−", "-"))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _value(said: float, right: Sequence[float], options: NumericOptions) -> float:
+    return float(
+        any(
+            abs(said - r)
+            <= max(options.tolerance, options.relative * abs(r)) + SLACK * max(abs(said), abs(r))
+            for r in right
+        )
+    )
