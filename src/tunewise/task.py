@@ -31,7 +31,7 @@ from tunewise.task_fields import (
     a_text,
     mistake,
 )
-from tunewise.task_metric import metric_mistakes, metric_name, metric_options, split_metric
+from tunewise.task_metric import checked_options, known_metric, metric_mistakes, split_metric
 from tunewise.task_mistakes import explain, shown, take_out_not_yet
 
 # Keys of the design whose rung or measure does not exist yet, by the section they stand in.
@@ -217,8 +217,8 @@ class Task(Section):
         Annotated[DataFile, Tag("file")] | Annotated[PartPaths, Tag("parts")], Discriminator(_examples_kind)
     ]
     split: Split = Split()
-    metric: Annotated[str, BeforeValidator(metric_name)]
-    metric_options: Annotated[dict[str, Any], BeforeValidator(metric_options)] = {}  # noqa: RUF012
+    metric: Annotated[str, BeforeValidator(known_metric)]
+    metric_options: Annotated[dict[str, Any], BeforeValidator(checked_options)] = {}  # noqa: RUF012
     target: Annotated[Number, Field(gt=0, lt=1)]
     tolerance: Annotated[Number, Field(ge=0, lt=1)] | None = None
     output: Output | None = None

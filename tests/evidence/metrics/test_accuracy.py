@@ -14,7 +14,9 @@ def score(answer: str, reference: str = "billing") -> Score:
 
 def test_the_right_choice_is_1_and_another_choice_is_0() -> None:
     assert score(" Billing.").value == 1
-    assert score("tech  support") == Score("scored", 0.0, {"repaired_value": 0.0})
+    wrong = score("tech  support")
+    assert (wrong.status, wrong.value, wrong.detail["repaired_value"]) == ("scored", 0.0, 0.0)
+    assert wrong.detail["why"] == "'billing' was expected, got 'tech support'"
 
 
 def test_an_answer_outside_the_set_is_unparseable_with_the_reason() -> None:

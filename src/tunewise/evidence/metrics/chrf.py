@@ -33,7 +33,7 @@ def chrf(answer: str, references: Sequence[Any], context: MetricContext) -> Scor
 @lru_cache(maxsize=4)
 def _scorer(word_order: int) -> Any:
     try:
-        from sacrebleu.metrics import CHRF
+        from sacrebleu.metrics.chrf import CHRF
     except ImportError:
         raise SettingError("metric chrf needs sacrebleu; run: pip install 'tunewise[text]'") from None
     return CHRF(word_order=word_order)

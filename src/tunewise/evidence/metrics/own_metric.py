@@ -77,7 +77,7 @@ class Worker:
 
     def start(self) -> None:
         """Start the process and wait until it has found the function. Raises SettingError when it cannot."""
-        command = [sys.executable, "-m", "tunewise.evidence.metrics.own_worker"]
+        command = [sys.executable, "-P", str(Path(__file__).with_name("own_worker.py"))]
         path = os.pathsep.join(part for part in sys.path if part)
         self._process = subprocess.Popen(
             [*command, self._folder, self._module, self._function],

@@ -1,7 +1,8 @@
 """The process in which a metric of the user's own runs: one JSON line in, one out. See ``own_metric``.
 
-    python -m tunewise.evidence.metrics.own_worker FOLDER MODULE FUNCTION
+    python -P own_worker.py FOLDER MODULE FUNCTION
 
+It imports nothing of tunewise, so that it starts at once.
 The first line out says whether the function was found. It ends when its input closes, even while the
 function hangs. What the function prints goes to standard error.
 """
