@@ -173,7 +173,8 @@ def _typical(layers: int, name: str) -> Shape:
     heads = layers
     config = {
         "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads,
-        "num_key_value_heads": heads if heads % 4 else heads // 4, "vocab_size": 64_000 if layers > 8 else 32_000,
+        "num_key_value_heads": heads if heads % 4 else heads // 4,
+        "vocab_size": 64_000 if layers > 8 else 32_000,
         "intermediate_size": int(3.25 * hidden), "tie_word_embeddings": layers < 16,
     }  # fmt: skip
     return _build(config, name, "typical", FAMILIES["llama"])
