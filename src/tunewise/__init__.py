@@ -12,6 +12,8 @@ _HOME_OF = {
     "decide": "tunewise.api",
     "check": "tunewise.api",
     "answer": "tunewise.api",
+    "score": "tunewise.scoring.score",
+    "compare": "tunewise.scoring.compare",
     "load_task": "tunewise.task",
     "Task": "tunewise.task",
     "Decision": "tunewise.decision",

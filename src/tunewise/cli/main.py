@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunewise.cli.score import score
 from tunewise.errors import BudgetEnded, SettingError, TunewiseError, UserError, WorldError
 
 if TYPE_CHECKING:
@@ -201,6 +202,9 @@ def models(as_json: AsJson = False) -> None:
         _print_json(found)
     else:
         print_models(found)
+
+
+app.command()(score)
 
 
 def _names(rungs: str | None) -> list[str] | None:

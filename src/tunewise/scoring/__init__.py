@@ -1,0 +1,1 @@
+"""Outputs that exist already -> figures with intervals: ``tunewise score`` and ``score --compare``."""

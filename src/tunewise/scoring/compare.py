@@ -1,0 +1,159 @@
+"""Two files of outputs on the same items: the paired difference, and whether b is better."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tunewise.errors import DataError, SettingError
+from tunewise.evidence.paired import Paired, compare_binary, compare_graded
+from tunewise.scoring.rows import OutputRow, identity, keyed, read_outputs
+from tunewise.scoring.score import by_conversation, score_rows
+from tunewise.scoring.settings import ScoreSettings, metric_for, settings_of
+from tunewise.task import Task
+
+MARGIN = 0.02
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """b against a on the items that both have.
+
+    matched_by: what paired them. only_in_a, only_in_b: identities that the other file lacks.
+    errored: pairs left out because an answer has no value. unit: as in ScoreReport.
+    sentence: what follows, in words.
+    """
+
+    a: str
+    b: str
+    metric: str
+    matched_by: str
+    unit: str
+    paired: Paired
+    common: int
+    only_in_a: tuple[str, ...]
+    only_in_b: tuple[str, ...]
+    errored: tuple[str, ...]
+    sentence: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, None where undefined; the figures of ``paired`` stand at the top level."""
+        plain = asdict(self)
+        return {**plain, **plain.pop("paired")}
+
+
+def compare(
+    a: str | Path,
+    b: str | Path,
+    metric: str | None = None,
+    *,
+    margin: float = MARGIN,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    choices: Sequence[str] = (),
+    schema: str | Path | None = None,
+    xsd: str | Path | None = None,
+    style_references: Sequence[str | Path] = (),
+    task: Task | None = None,
+) -> Comparison:
+    """The paired difference b - a of a metric on common ids.
+
+    0/1 metrics: exact McNemar, Tango's interval. Graded ones, and conversations (each is one unit): BCa
+    bootstrap from ``seed``. margin: by how much b may be worse and still pass as not worse, in units of the
+    metric. Rows are paired by ``id``, else ``conversation`` and ``turn``, else ``input``; a reference that
+    one file lacks is taken from the other. Raises DataError when no item is common, an identity stands
+    twice, or two references of one item differ.
+    """
+    if not 0 <= margin < 1:
+        raise SettingError(f"margin: a number from 0 to below 1 was expected, got {margin}")
+    settings = settings_of(
+        metric,
+        options=options,
+        choices=choices,
+        schema=schema,
+        xsd=xsd,
+        style_references=style_references,
+        task=task,
+    )
+    first, second = read_outputs(a), read_outputs(b)
+    by = identity(first, second)
+    rows_a, rows_b = keyed(first, a, by), keyed(second, b, by)
+    common = [key for key in rows_a if key in rows_b]
+    if not common:
+        raise DataError(
+            f"{a} and {b} have no {by} in common: {len(rows_a)} and {len(rows_b)} rows, such as"
+            f" {next(iter(rows_a), 'none')!r} and {next(iter(rows_b), 'none')!r}"
+        )
+    pairs = [_with_references(rows_a[key], rows_b[key], key) for key in common]
+    scored_a = score_rows([x for x, _ in pairs], settings, str(a)).scores
+    scored_b = score_rows([y for _, y in pairs], settings, str(b)).scores
+    errored = tuple(
+        key
+        for key, x, y in zip(common, scored_a, scored_b, strict=True)
+        if x.value is None or y.value is None
+    )
+    kept = [
+        (row, x.value, y.value)
+        for (row, _), x, y in zip(pairs, scored_a, scored_b, strict=True)
+        if x.value is not None and y.value is not None
+    ]
+    if not kept:
+        raise DataError(f"{a} and {b}: of {len(common)} common items none has a value on both sides")
+    paired, unit = _paired(kept, settings, margin, seed)
+    return Comparison(
+        a=str(a),
+        b=str(b),
+        metric=settings.metric,
+        matched_by=by,
+        unit=unit,
+        paired=paired,
+        common=len(common),
+        only_in_a=tuple(key for key in rows_a if key not in rows_b),
+        only_in_b=tuple(key for key in rows_b if key not in rows_a),
+        errored=errored,
+        sentence=_sentence(paired, settings.metric, unit),
+    )
+
+
+def _with_references(a: OutputRow, b: OutputRow, key: str) -> tuple[OutputRow, OutputRow]:
+    if a.references and b.references and a.references != b.references:
+        raise DataError(
+            f"{key!r}: the two files have other references (lines {a.line} and {b.line}), so these are not"
+            " the same item"
+        )
+    right = a.references or b.references
+    return replace(a, references=right), replace(b, references=right)
+
+
+def _paired(
+    kept: Sequence[tuple[OutputRow, float, float]], settings: ScoreSettings, margin: float, seed: int
+) -> tuple[Paired, str]:
+    rows = [row for row, _, _ in kept]
+    a, b = [x for _, x, _ in kept], [y for _, _, y in kept]
+    if all(row.conversation is not None for row in rows):
+        means_a = [x for x in by_conversation(rows, a) if x is not None]
+        means_b = [y for y in by_conversation(rows, b) if y is not None]
+        return compare_graded(means_a, means_b, margin, seed), "conversation"
+    if metric_for(settings).kind == "binary":
+        return compare_binary(a, b, margin), "item"
+    return compare_graded(a, b, margin, seed), "item"
+
+
+def _sentence(paired: Paired, metric: str, unit: str) -> str:
+    points = f"{100 * paired.difference:+.1f} points of {metric}"
+    between = f"between {100 * paired.low:+.1f} and {100 * paired.high:+.1f}, {paired.n} {unit}s"
+    figures = f"({points}, {between})"
+    margin = f"{100 * paired.margin:g} points"
+    if paired.answer == "better":
+        return f"b is better than a {figures}."
+    if paired.answer == "not_worse":
+        return f"b is not worse than a by more than {margin} {figures}."
+    if paired.answer == "worse":
+        return f"b is worse than a {figures}."
+    more = (
+        f"about {paired.more} more {unit}s would probably settle it"
+        if paired.more is not None
+        else "if these figures are the truth, no further items are likely to show either"
+    )
+    return f"One cannot tell whether b is better than a or not worse by {margin} {figures}: {more}."

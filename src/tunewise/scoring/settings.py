@@ -1,0 +1,101 @@
+"""What ``tunewise score`` is asked to measure, and the context that its metric gets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunewise.data import reference_text
+from tunewise.errors import SettingError
+from tunewise.evidence.metrics import Metric, MetricContext, metric_named
+from tunewise.marked_yaml import Lines, nearest
+from tunewise.run import text_encoder
+from tunewise.scoring.rows import OutputRow
+from tunewise.task import Task
+from tunewise.task_metric import METRIC_NAMES, is_own_metric, option_mistakes, options_of
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSettings:
+    """A metric and what it reads beside the rows.
+
+    metric: its name. options: as under ``metric`` in a task file. choices: the closed set for
+    ``accuracy``; by default the references of the rows. schema, xsd: files for the metrics of format.
+    style_references: files with texts of the voice. task: the task whose metric, options and output
+    forms are taken where nothing else is given. folder: where a metric of the user's own is looked for.
+    """
+
+    metric: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    choices: tuple[str, ...] = ()
+    schema: Path | None = None
+    xsd: Path | None = None
+    style_references: tuple[Path, ...] = ()
+    task: Task | None = None
+    folder: Path = Path()
+
+
+def settings_of(
+    metric: str | None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    choices: Sequence[str] = (),
+    schema: str | Path | None = None,
+    xsd: str | Path | None = None,
+    style_references: Sequence[str | Path] = (),
+    task: Task | None = None,
+) -> ScoreSettings:
+    """Settings that were checked. Raises SettingError, naming the nearest metric or option."""
+    name = metric or (task.metric if task is not None else None)
+    if name is None:
+        raise SettingError(f"name a metric (one of {', '.join(METRIC_NAMES)}), or a task that has one")
+    if name not in METRIC_NAMES and not is_own_metric(name):
+        raise SettingError(
+            f"unknown metric '{name}'{nearest(name, METRIC_NAMES)}; use one of {', '.join(METRIC_NAMES)},"
+            " or python:module:function for your own"
+        )
+    if is_own_metric(name) and name.count(":") != 2:
+        raise SettingError(f"'{name}': a metric of your own is named python:module:function")
+    given = dict(options or {})
+    if task is not None and task.metric == name:
+        given = {**task.metric_options, **given}
+    if wrong := option_mistakes(name, given, Lines()):
+        raise SettingError("; ".join(text for _, text in wrong))
+    files = {"schema": schema, "xsd": xsd}
+    for option, path in files.items():
+        if path is not None and not Path(path).is_file():
+            raise SettingError(f"--{option}: no such file: {path}")
+    return ScoreSettings(
+        metric=name,
+        options=given,
+        choices=tuple(choices),
+        schema=None if schema is None else Path(schema),
+        xsd=None if xsd is None else Path(xsd),
+        style_references=tuple(Path(path) for path in style_references),
+        task=task,
+        folder=Path() if task is None else task.path.absolute().parent,
+    )
+
+
+def metric_for(settings: ScoreSettings) -> Metric:
+    """The metric that ``decide`` would use under this name."""
+    return metric_named(settings.metric, options_of(settings.metric, settings.options))
+
+
+def context_for(settings: ScoreSettings, rows: Sequence[OutputRow]) -> MetricContext:
+    """What the metric needs beside an answer; the same as in ``decide``, from options and rows."""
+    choices = settings.choices
+    task_output = settings.task.output if settings.task is not None else None
+    if not choices and task_output is not None and task_output.choices:
+        choices = task_output.choices
+    if not choices and settings.metric == "accuracy":
+        choices = tuple(dict.fromkeys(reference_text(r) for row in rows for r in row.references))
+    return MetricContext(
+        choices=choices,
+        options=options_of(settings.metric, settings.options),
+        encode=text_encoder() if settings.metric == "semantic" else None,
+        folder=settings.folder.absolute(),
+    )
+
+
+__all__ = ["ScoreSettings", "context_for", "metric_for", "settings_of"]

@@ -1,0 +1,53 @@
+"""``tunewise score`` as a user types it."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from tunewise.cli.main import app
+from tunewise.errors import SettingError
+
+ROWS = [{"id": n, "output": str(n % 3), "reference": "0"} for n in range(30)]
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return str(path)
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, ["score", *arguments])
+
+
+def test_the_table_has_figure_interval_method_and_failures(outputs):
+    said = run("--metric", "numeric", outputs).stdout
+    assert "0.333" in said
+    assert "0.192 to 0.512" in said
+    assert "Wilson" in said
+    assert "20 below 1, the worst first:" in said
+    assert "line 2 (1): 0.00: 0 was expected, got 1" in said
+    assert "... and 10 more, all with --json" in said
+
+
+def test_json_is_one_document(outputs):
+    plain = json.loads(run("--metric", "exact", "--json", outputs).stdout)
+    assert plain["quality"]["n"] == 30
+    assert len(plain["failures"]) == 20
+
+
+def test_options_and_compare(outputs):
+    done = run("--metric", "numeric", "--option", "tolerance=1", outputs, outputs, "--compare")
+    assert "One cannot tell whether b is better than a or not worse by 2 points" in done.stdout
+    assert "right for both 20, for a alone 0, for b alone 0, for neither 10; McNemar p = 1" in done.stdout
+    plain = json.loads(run("--metric", "exact", outputs, outputs, "--compare", "--json").stdout)
+    assert plain["answer"] == "cannot_tell"
+
+
+def test_the_number_of_files_is_checked(outputs):
+    with pytest.raises(SettingError, match="one file; two are compared with --compare"):
+        raise run("--metric", "exact", outputs, outputs).exception
+    with pytest.raises(SettingError, match=r"two files \(a, then b\) expected, got 1"):
+        raise run("--metric", "exact", "--compare", outputs).exception

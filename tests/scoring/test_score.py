@@ -1,0 +1,164 @@
+"""Scoring files of outputs: the metric of decide, figures with intervals, failures with reasons, bad rows."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+import tunewise
+from tunewise.data import Example, Message
+from tunewise.errors import DataError, SettingError
+from tunewise.evidence.intervals import wilson
+from tunewise.evidence.records import Score
+from tunewise.models.door import Answer
+from tunewise.run import score_answer
+from tunewise.scoring import score as scoring
+from tunewise.splits import Parts
+from tunewise.task import Task
+
+
+def write(tmp_path, rows, name="out.jsonl"):
+    path = tmp_path / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_0_1_metric_has_its_share_wilson_s_interval_and_each_failure_s_reason(tmp_path):
+    rows = [{"id": n, "output": str(n), "reference": str(n if n < 8 else -n)} for n in range(10)]
+    found = tunewise.score(write(tmp_path, rows), "exact")
+    assert (found.quality.estimate, found.quality.n, found.quality.method) == (0.8, 10, "Wilson")
+    assert (found.quality.low, found.quality.high) == wilson(8, 10)
+    assert [(f.line, f.id, f.why) for f in found.failures] == [
+        (9, "8", "'-8' was expected, got '8'"),
+        (10, "9", "'-9' was expected, got '9'"),
+    ]
+    assert found.statuses == {"scored": 10}
+
+
+@pytest.mark.parametrize("metric", ["exact", "accuracy", "token_f1", "json_fields", "rouge_l", "numeric"])
+def test_the_figures_are_those_that_decide_would_read(tmp_path, metric):
+    task = Task(name="t", examples="r.jsonl", metric=metric, target=0.9)
+    pairs = [('{"a": 1}', {"a": 1}), ("7", "7"), ("no", "yes"), ("the answer", "an answer")]
+    examples = [
+        Example(key=str(n), turns=(Message("user", "q"),), references=(right,))
+        for n, (_, right) in enumerate(pairs)
+    ]
+    parts = Parts(train=tuple(examples), selection=(), certification=(), clusters=4)
+    expected = [
+        score_answer(task, parts, example, Answer(said)).value
+        for example, (said, _) in zip(examples, pairs, strict=True)
+    ]
+    rows = [{"output": said, "reference": right} for said, right in pairs]
+    assert list(tunewise.score(write(tmp_path, rows), task=task).values) == expected
+
+
+def test_further_figures_have_intervals_and_accuracy_has_macro_f1(tmp_path):
+    rows = [{"output": o, "references": [r]} for o, r in [("a", "a"), ("a", "b"), ("b", "b"), ("zz", "a")]]
+    found = tunewise.score(write(tmp_path, rows), "accuracy")
+    assert found.figures["repaired_value"].low is not None
+    # a: TP 1, FP 1, FN 1; b: TP 1, FP 0, FN 1
+    assert found.summary == {"macro_f1": pytest.approx((1 / 2 + 2 / 3) / 2), "classes": 2}
+    assert found.statuses == {"scored": 3, "unparseable": 1}
+
+
+def test_what_the_model_refused_is_0_and_what_errored_has_no_value(tmp_path):
+    rows = [
+        {"output": "a", "reference": "a"},
+        {"output": "", "reference": "a", "status": "refused"},
+        {"output": None, "reference": "a", "status": "errored", "error": "timed out"},
+    ]
+    found = tunewise.score(write(tmp_path, rows), "exact")
+    assert found.values == (1.0, 0.0, None)
+    assert found.quality.estimate == 0.5
+    assert [f.why for f in found.failures] == ["timed out", "the model refused to answer"]
+    assert "1 without a value" in found.quality.why
+
+
+def test_turns_of_one_conversation_are_one_unit(tmp_path):
+    rows = [
+        {"output": "x" if n == 3 else "a", "reference": "a", "conversation": n, "turn": turn}
+        for n in range(4)
+        for turn in range(5)
+    ]
+    found = tunewise.score(write(tmp_path, rows), "exact")
+    assert (found.unit, found.quality.n, found.quality.estimate) == ("conversation", 4, 0.75)
+    assert found.quality.method == "Wilson over conversations"
+
+
+def test_every_broken_row_is_named_with_its_line(tmp_path):
+    path = tmp_path / "bad.jsonl"
+    lines = [
+        '{"output": "a"}',
+        '{"answer": "b"}',
+        "{",
+        '{"output": "a", "references": []}',
+        '{"output": null}',
+    ]
+    path.write_text("\n".join([*lines, '{"output": "a", "turn": "late"}', '{"output": 1, "id": [1]}']))
+    with pytest.raises(DataError) as caught:
+        tunewise.score(path, "exact")
+    said = str(caught.value)
+    for wanted in (
+        "line 2: 'output' is missing; the row has answer",
+        "line 3: broken JSON at column",
+        "line 4: references: a list of right answers",
+        "line 5: 'output' is null",
+        'line 6: turn: a whole number was expected, got "late"',
+        "line 7: id: a text or a number was expected, got [1]",
+    ):
+        assert wanted in said
+
+
+def test_rows_without_a_reference_are_named_where_the_metric_needs_one(tmp_path):
+    path = write(tmp_path, [{"output": "a", "reference": "a"}, {"output": "b"}])
+    with pytest.raises(DataError, match=r"1 of 2 rows have neither 'reference' nor 'references' \(lines 2\)"):
+        tunewise.score(path, "exact")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"metric": "exakt"}, "unknown metric 'exakt'; did you mean 'exact'"),
+        ({"metric": "numeric", "options": {"tolerence": 1}}, r"metric.tolerence: unknown key; did you mean"),
+        ({"metric": "python:x"}, "is named python:module:function"),
+        ({}, "name a metric"),
+        ({"metric": "exact", "schema": "no.json"}, "--schema: no such file: no.json"),
+    ],
+)
+def test_wrong_settings_are_one_clear_message(tmp_path, settings, message):
+    with pytest.raises(SettingError, match=message):
+        tunewise.score(write(tmp_path, [{"output": "a", "reference": "a"}]), **settings)
+
+
+def test_options_reach_the_metric(tmp_path):
+    path = write(tmp_path, [{"output": "1.05", "reference": 1}])
+    assert tunewise.score(path, "numeric").quality.estimate == 0
+    assert tunewise.score(path, "numeric", options={"tolerance": 0.1}).quality.estimate == 1
+
+
+def whole_file(rows, settings):
+    scores = tuple(Score("scored", float(len(row.output) > 1)) for row in rows)
+    return scoring.WholeFileScores(scores, {"references": [str(p) for p in settings.style_references]})
+
+
+def test_a_metric_of_whole_files_is_found_through_its_hook(tmp_path, monkeypatch):
+    monkeypatch.setitem(scoring.WHOLE_FILE, "exact", f"{__name__}:whole_file")
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(whole_file=whole_file))
+    path = write(tmp_path, [{"output": "ab"}, {"output": "a"}])
+    found = tunewise.score(path, "exact", style_references=["voice.jsonl"])
+    assert found.values == (1.0, 0.0)
+    assert found.summary == {"references": ["voice.jsonl"]}
+
+
+def test_the_report_is_json_with_nothing_undefined_as_a_number(tmp_path):
+    plain = tunewise.score(write(tmp_path, [{"output": "", "reference": "a", "status": "errored"}]), "exact")
+    text = json.dumps(plain.to_json(), allow_nan=False)
+    assert json.loads(text)["quality"] == {
+        "estimate": None,
+        "low": None,
+        "high": None,
+        "n": 0,
+        "method": "none",
+        "why": "no answer has a value",
+    }
