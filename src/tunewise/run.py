@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tunewise.data import Example
+from tunewise.data import Example, reference_text
 from tunewise.decision import Build, RungResult
 from tunewise.errors import BudgetEnded, SettingError
 from tunewise.evidence.judgement import Test, allowance, judge, make_test
@@ -274,7 +274,7 @@ def metric_context(task: Task, parts: Parts) -> MetricContext:
     if task.metric == "accuracy":
         given = task.output.choices if task.output is not None else None
         rows = (*parts.train, *parts.selection, *parts.certification)
-        choices = given or tuple(dict.fromkeys(str(r) for row in rows for r in row.references))
+        choices = given or tuple(dict.fromkeys(reference_text(r) for row in rows for r in row.references))
     return MetricContext(
         choices=choices,
         options=options_of(task.metric, task.metric_options),
