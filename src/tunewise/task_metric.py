@@ -28,8 +28,9 @@ METRIC_NAMES = (
     "chrf",
     "numeric",
     "semantic",
+    "json_schema",
 )
-METRICS_NOT_YET = frozenset({"json_schema", "style", "judge"})
+METRICS_NOT_YET = frozenset({"style", "judge"})
 OWN_METRIC = re.compile(r"python:[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 NormaliseStep = Literal["unicode", "case", "spaces", "marks", "punctuation", "articles", "accents"]

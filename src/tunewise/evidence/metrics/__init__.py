@@ -11,6 +11,8 @@ from tunewise.evidence.metrics.accuracy import accuracy, macro_f1
 from tunewise.evidence.metrics.chrf import chrf
 from tunewise.evidence.metrics.exact import exact
 from tunewise.evidence.metrics.json_fields import json_fields
+from tunewise.evidence.metrics.json_schema import json_schema
+from tunewise.evidence.metrics.json_schema import summary as json_schema_summary
 from tunewise.evidence.metrics.metric import Metric, MetricContext, Scored
 from tunewise.evidence.metrics.numeric import numeric
 from tunewise.evidence.metrics.own_metric import own_metric
@@ -32,6 +34,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             Metric("chrf", "graded", chrf),
             Metric("numeric", "binary", numeric),
             Metric("semantic", "graded", semantic),
+            Metric("json_schema", "binary", json_schema, needs_reference=False, summary=json_schema_summary),
         )
     }
 )

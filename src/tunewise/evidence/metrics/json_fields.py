@@ -47,6 +47,12 @@ def json_fields(answer: str, references: Sequence[Any], context: MetricContext) 
     return Score("scored", value, detail)
 
 
+def field_figures(said: Any, references: Sequence[Any]) -> tuple[float, float, float]:
+    """F1, recall and precision of a JSON value's pairs against the best reference (``json_fields``)."""
+    right, counted = [_reference_pairs(reference) for reference in references], pairs(said)
+    return (_value_of(counted, right), *_recall_and_precision(counted, right))
+
+
 def pairs(value: Any) -> Counter[Pair]:
     """The multiset of (path, leaf) pairs of a JSON value."""
     found: Counter[Pair] = Counter()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tunewise.evidence.records import Kind, Score, Status
+from tunewise.forms.spec import OutputSpec
 
 Vectors = Any  # shape (texts, width), rows of length 1
 
@@ -17,6 +18,8 @@ class MetricContext:
     choices: the closed set of labels, for ``accuracy``. options: the metric's options, a section of
     ``task_metric``; None: its defaults. input: what was asked. encode: texts to unit vectors, for
     ``semantic``. folder: where a metric of the user's own is looked for first.
+    output: the declared forms, compiled once, for the format metrics: ``task.output.spec()``, or
+    ``OutputSpec(json_schema=JsonSchema.read(path))``.
     """
 
     choices: tuple[str, ...] = ()
@@ -24,6 +27,7 @@ class MetricContext:
     input: str = ""
     encode: Callable[[Sequence[str]], Vectors] | None = field(default=None, compare=False)
     folder: Path | None = None
+    output: OutputSpec | None = None
 
 
 class Scored(Protocol):

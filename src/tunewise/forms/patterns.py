@@ -1,0 +1,72 @@
+"""Regular expressions in bounded time: whatever the pattern and the text, an answer or a refusal comes."""
+
+from functools import lru_cache
+
+from pydantic_core import SchemaError, SchemaValidator, core_schema
+
+from tunewise.forms.bounded import bounded
+
+
+class Pattern:
+    """A compiled regular expression, searched for anywhere in a text (anchor it with ^ and $).
+
+    A pattern that the Rust engine of pydantic reads (all but look-around, back-references and a few
+    spellings) runs in time linear in the text. The others run on Python's ``re`` in a helper process with a
+    time limit. Lone surrogates in a text count as U+FFFD. Raises ValueError, saying what is wrong,
+    where neither engine reads it.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._linear = None if _reads_otherwise(source) else _linear(source)
+        if self._linear is None:
+            import re
+
+            try:
+                re.compile(source)
+            except (re.error, RecursionError, OverflowError) as wrong:
+                raise ValueError(f"not a regular expression: {wrong}") from None
+
+    def found_in(self, text: str) -> bool:
+        """Whether the pattern matches somewhere. Raises TookTooLong."""
+        if self._linear is not None:
+            return self._linear.isinstance_python(_encodable(text))
+        return bool(bounded("search", self.source, text))
+
+
+@lru_cache(maxsize=4096)
+def pattern(source: str) -> Pattern:
+    """The compiled pattern; the same source is compiled once."""
+    return Pattern(source)
+
+
+def _linear(source: str) -> SchemaValidator | None:
+    try:
+        return SchemaValidator(core_schema.str_schema(pattern=source, regex_engine="rust-regex"))
+    except SchemaError:
+        return None
+
+
+def _reads_otherwise(source: str) -> bool:
+    """Whether Rust would read a character class as set arithmetic where others read plain characters."""
+    inside = escaped = False
+    for place, sign in enumerate(source):
+        if escaped:
+            escaped = False
+        elif sign == "\\":
+            escaped = True
+        elif inside and (sign == "[" or source[place : place + 2] in ("&&", "--", "~~")):
+            return True
+        elif sign == "[":
+            inside = True
+        elif sign == "]":
+            inside = False
+    return "(?x" in source
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return text

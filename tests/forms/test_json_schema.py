@@ -1,0 +1,168 @@
+"""A compiled schema agrees with the official suite, never fetches, and says where and why."""
+
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunewise.errors import SettingError
+from tunewise.forms.bounded import TookTooLong
+from tunewise.forms.json_schema import JsonSchema
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+SUITE = DATA / "json_schema_test_suite" / "draft2020_12.jsonl"
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.skipif(not SUITE.exists(), reason="the official test suite is not on this machine")
+def test_the_official_suite_agrees_but_for_tests_that_need_other_documents(capsys):
+    counts: Counter[str] = Counter()
+    for line in SUITE.read_text(encoding="utf-8").splitlines():
+        test = json.loads(line)
+        try:
+            schema = JsonSchema(test["schema"])
+        except SettingError as refused:
+            other = "never fetched" in str(refused) or "no dialect" in str(refused)
+            counts["need other documents" if other else "refused"] += 1
+            continue
+        counts["agree" if schema.meets(test["data"]) == test["valid"] else "disagree"] += 1
+    with capsys.disabled():
+        print(f"\nofficial suite, draft 2020-12: {dict(counts)}")
+    assert counts == {"agree": 1250, "need other documents": 49}
+
+
+def test_a_remote_reference_is_never_fetched():
+    """A socket listens where the reference points; nothing ever connects."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.3)
+        asked: list[Any] = []
+
+        def listen() -> None:
+            try:
+                asked.append(server.accept())
+            except TimeoutError:
+                return
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/schema.json"
+        for schema in ({"$ref": url}, {"properties": {"a": {"$ref": url}}}, {"$schema": url}):
+            with pytest.raises(SettingError, match=r"never fetched|no dialect"):
+                JsonSchema(schema)
+        with pytest.raises(SettingError, match=r"copy what it names into this schema's \$defs"):
+            JsonSchema({"$id": url, "$ref": "other.json"})
+        listener.join()
+        assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"type": "strng"}, "invalid schema at /type"),
+        ({"properties": {"a": {"minimum": "1"}}}, "invalid schema at /properties/a/minimum: expected number"),
+        ({"required": "a"}, "invalid schema at /required: expected array"),
+        ({"$ref": "#/$defs/x"}, "does not exist in this document"),
+        ({"$ref": "#"}, "refers to itself without end"),
+        ({"properties": {"a": {"pattern": "("}}}, "pattern '\\(': not a regular expression"),
+        ({"$schema": "https://example.org/mine"}, "no dialect known here"),
+        ([], "a JSON Schema is an object"),
+    ],
+)
+def test_an_invalid_schema_says_which_keyword_and_where(schema, words):
+    with pytest.raises(SettingError, match=words):
+        JsonSchema(schema)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"name": "Ann"}, "the required field 'age' missing"),
+        ({"name": "Ann", "age": "3"}, 'at /age: expected integer, got string "3"'),
+        ({"name": "Ann", "age": -1}, "at /age: minimum 0, got integer -1"),
+        ({"name": "Ann", "age": 1, "x": 2}, "field not allowed: 'x'"),
+        ([], "expected object, got array of 0"),
+    ],
+)
+def test_a_failure_says_where_and_why(value, words):
+    assert JsonSchema(PERSON).why_not(value) == words
+
+
+def test_dialects_that_the_schema_names_are_followed():
+    old = {"$schema": "http://json-schema.org/draft-04/schema#", "minimum": 3, "exclusiveMinimum": True}
+    assert not JsonSchema(old).meets(3)
+    tuple_items = {"items": [{"type": "integer"}]}
+    assert not JsonSchema({"$schema": "http://json-schema.org/draft-07/schema#", **tuple_items}).meets(["a"])
+    with pytest.raises(SettingError, match="invalid schema at /items"):
+        JsonSchema(tuple_items)  # draft 2020-12 calls it prefixItems
+
+
+def test_format_is_a_remark_unless_it_is_asserted():
+    schema = {"type": "string", "format": "date-time"}
+    assert JsonSchema(schema).meets("soon")
+    asserted = JsonSchema(schema, assert_format=True)
+    assert asserted.meets("2024-02-29T10:00:00Z")
+    assert not asserted.meets("2023-02-29T10:00:00Z")
+    assert JsonSchema({"format": "colour-name"}, assert_format=True).meets("x")  # no standard format
+    with pytest.raises(SettingError, match="format 'iri' cannot be asserted here"):
+        JsonSchema({"format": "iri"}, assert_format=True)
+
+
+@pytest.mark.parametrize("source", [r"^(a+)+$", r"^(?=a)(a+)+$", r"(x+x+)+(?!z)y"])
+def test_a_catastrophic_pattern_does_not_hang(source):
+    schema = JsonSchema({"pattern": source})
+    started = time.perf_counter()
+    try:
+        found = schema.meets("a" * 40 + "x" * 40 + "!")
+    except TookTooLong:
+        found = False
+    assert not found
+    assert time.perf_counter() - started < 30
+
+
+def test_numbers_of_any_size_are_compared_exactly():
+    assert JsonSchema({"multipleOf": 0.1}).meets(0.3)
+    assert not JsonSchema({"multipleOf": 0.5}).meets(0.25)
+    assert JsonSchema({"multipleOf": 0.5}).meets(10**399)
+    assert not JsonSchema({"uniqueItems": True}).meets([1, 1.0])
+    assert JsonSchema({"uniqueItems": True}).meets([1, True, "1", [1], {"a": 1}])
+
+
+def test_unique_items_take_linear_time():
+    schema = JsonSchema({"uniqueItems": True})
+    started = time.perf_counter()
+    assert schema.meets([[{"a": number}, "x"] for number in range(50_000)])
+    assert time.perf_counter() - started < 10
+
+
+def counted(schema: Any, value: Any) -> tuple[int, int]:
+    found = JsonSchema(schema).completeness(value)
+    return found.present, found.required
+
+
+def test_completeness_counts_required_fields_at_every_level():
+    inner = {"type": "object", "required": ["x", "y"], "properties": {"x": {}, "y": {}}}
+    schema = {"required": ["a", "b"], "properties": {"a": inner, "b": {"type": "integer"}, "c": inner}}
+    assert counted(schema, {"a": {"x": 1}, "b": 2}) == (3, 4)
+    assert counted(schema, {"b": 2}) == (1, 4)  # what an absent object would have to hold is absent too
+    assert counted(schema, {"a": {"x": 1, "y": 1}, "b": 2, "c": {}}) == (4, 6)  # optional, but there
+    assert counted(schema, "text") == (0, 4)
+    assert counted({"type": "array", "items": inner}, [{"x": 1}, {"x": 1, "y": 2}]) == (3, 4)
+    assert counted({"required": []}, {}) == (0, 0)
+
+
+def test_completeness_follows_references_and_ends_on_recursive_schemas():
+    node = {"required": ["next"], "properties": {"next": {"$ref": "#"}}}
+    assert counted(node, {}) == (0, 1)
+    assert counted(node, {"next": {}}) == (1, 2)
+    both = {"allOf": [{"required": ["a"]}, {"$ref": "#/$defs/more"}], "$defs": {"more": {"required": ["b"]}}}
+    assert counted(both, {"b": 1}) == (1, 2)
