@@ -134,7 +134,9 @@ def test_all_mistakes_come_at_once_in_the_order_of_their_lines(write: Write) -> 
         ("path: x", "line 5: path: unknown key"),
         ("limits: {latency_ms: 500}", "line 5: limits: not supported yet"),
         ("output: {json_schema: s.json}", "output.json_schema: not supported yet"),
-        ("knowledge: {documents: handbook, changes: weekly}", "knowledge.changes: not supported yet"),
+        ("knowledge: {documents: handbook, changes: hourly}", "knowledge.changes: it must be 'never', "),
+        ("advice: {knowledge_changes: dayly}", "advice.knowledge_changes: one of never, yearly"),
+        ("advice: [1]", "advice: a section of facts was expected, got [1]"),
         ("training: {mix: {share: 0.3}}", "training.mix: not supported yet"),
         ("teacher: {endpoint: x}", "teacher: not supported yet"),
         ("tolerance: 0.95", "line 5: tolerance: 0.95 must be smaller than the target 0.9"),
@@ -157,7 +159,7 @@ def test_all_mistakes_come_at_once_in_the_order_of_their_lines(write: Write) -> 
         ("training: {learning_rate: .nan}", "training.learning_rate: a number was expected, got '.nan'"),
         ("on_not_proved: stay", "on_not_proved: it must be 'climb' or 'stop', got 'stay'"),
         ("budget: 5", "budget: a section with keys of its own was expected, got 5"),
-        ("name: again", "line 5: name: stands twice (first in line 1); keep one"),
+        ("name: again", "line 5: name: stands twice (first in line 1: tickets, here again); keep one"),
     ],
 )
 def test_one_wrong_line_gives_one_message_with_line_key_and_value(

@@ -14,6 +14,7 @@ _HOME_OF = {
     "answer": "tunewise.api",
     "score": "tunewise.scoring.score",
     "compare": "tunewise.scoring.compare",
+    "advise": "tunewise.advice.advise",
     "load_task": "tunewise.task",
     "Task": "tunewise.task",
     "Decision": "tunewise.decision",

@@ -30,13 +30,13 @@ class UserError(TunewiseError):
 
 
 class TaskFileError(UserError):
-    """All mistakes of one task file, one line each."""
+    """All mistakes of one task file, or of another YAML file (``kind``), one line each."""
 
-    def __init__(self, path: object, problems: Sequence[str]) -> None:
+    def __init__(self, path: object, problems: Sequence[str], kind: str = "task file") -> None:
         self.path = path
         self.problems = tuple(problems)
         count = len(self.problems)
-        head = f"{path}: {count} mistake{'s' if count != 1 else ''} in the task file"
+        head = f"{path}: {count} mistake{'s' if count != 1 else ''} in the {kind}"
         super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
 
 

@@ -42,9 +42,10 @@ _CoreLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 @dataclass
 class Lines:
-    """The 1-based line of every key and list item, by its place."""
+    """The 1-based line of every key and list item, by its place; ``scalars``: plain values as written."""
 
     of: dict[Place, int] = field(default_factory=dict)
+    scalars: dict[Place, str] = field(default_factory=dict)
 
     def at(self, place: Place) -> int:
         """The line of this place, or of the nearest section around it that the file has."""
@@ -57,30 +58,37 @@ class Lines:
 Problems = list[tuple[int, str]]  # line, message
 
 
-def read_sections(file: Path) -> tuple[dict[str, Any], Lines, Problems]:
+_WRITE_ONE = {"task file": "; write one with: tunewise init DATA"}
+
+
+def read_sections(file: Path, kind: str = "task file") -> tuple[dict[str, Any], Lines, Problems]:
     """The mapping that a YAML file holds, the lines of its keys, and the keys that stand twice.
 
-    Raises TaskFileError where the file cannot be read, is not UTF-8, not YAML, or holds no mapping.
+    kind: what the file is called in messages. Raises TaskFileError where the file cannot be read, is not
+    UTF-8, not YAML, or holds no mapping.
     """
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise TaskFileError(file, ["the file does not exist; write one with: tunewise init DATA"]) from None
+        problem = f"the file does not exist{_WRITE_ONE.get(kind, '')}"
+        raise TaskFileError(file, [problem], kind) from None
     except IsADirectoryError:
-        raise TaskFileError(file, ["this is a folder; name the task file in it (task.yaml)"]) from None
+        problem = "this is a folder; name the task file in it (task.yaml)"
+        raise TaskFileError(file, [problem], kind) from None
     except OSError as error:
-        raise TaskFileError(file, [f"the file cannot be read: {error.strerror}"]) from error
+        raise TaskFileError(file, [f"the file cannot be read: {error.strerror}"], kind) from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         wrong = f"byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise TaskFileError(file, [f"line {line}: {wrong}"]) from None
+        raise TaskFileError(file, [f"line {line}: {wrong}"], kind) from None
     try:
         document, lines, problems = _compose(text)
     except (yaml.YAMLError, ValueError) as error:
-        raise TaskFileError(file, [_syntax(error)]) from None
+        raise TaskFileError(file, [_syntax(error)], kind) from None
     if not isinstance(document, dict):
         got = "nothing" if document is None else f"a {type(document).__name__}"
-        raise TaskFileError(file, [f"line 1: lines of the form 'key: value' were expected, got {got}"])
+        expected = "lines of the form 'key: value' were expected"
+        raise TaskFileError(file, [f"line 1: {expected}, got {got}"], kind)
     return _keys_as_text(document), lines, problems
 
 
@@ -114,14 +122,25 @@ def _mark(node: yaml.Node, place: Place, lines: Lines, twice: Problems, above: f
             line = key.start_mark.line + 1
             if inner in lines.of:
                 name = ".".join(map(str, inner))
-                twice.append((line, f"{name}: stands twice (first in line {lines.of[inner]}); keep one"))
+                both = _both(lines.scalars.get(inner), value)
+                first = f"first in line {lines.of[inner]}"
+                twice.append((line, f"{name}: stands twice ({first}{both}); keep one"))
             lines.of[inner] = line
+            if isinstance(value, yaml.ScalarNode):
+                lines.scalars[inner] = value.value
             _mark(value, inner, lines, twice, above | {id(node)})
     elif isinstance(node, yaml.SequenceNode):
         for position, value in enumerate(node.value):
             inner = (*place, position)
             lines.of[inner] = value.start_mark.line + 1
             _mark(value, inner, lines, twice, above | {id(node)})
+
+
+def _both(first: str | None, second: yaml.Node) -> str:
+    """``: never, then daily`` where a key that stands twice has two plain values that differ."""
+    if first is None or not isinstance(second, yaml.ScalarNode) or first == second.value:
+        return ""
+    return f": {first[:40]}, here {second.value[:40]}"
 
 
 def _keys_as_text(value: Any) -> Any:

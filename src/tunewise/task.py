@@ -20,6 +20,7 @@ from pydantic import (
 
 from tunewise.errors import TaskFileError
 from tunewise.marked_yaml import Lines, read_sections
+from tunewise.task_facts import AdviceSection, advice_problems
 from tunewise.task_fields import (
     Count,
     DataFile,
@@ -38,7 +39,6 @@ from tunewise.task_mistakes import explain, shown, take_out_not_yet
 NOT_YET: Mapping[tuple[str, ...], frozenset[str]] = {
     (): frozenset({"limits", "style", "teacher", "judge", "guard", "economics"}),
     ("output",): frozenset({"json_schema", "xml_schema", "markdown", "regex"}),
-    ("knowledge",): frozenset({"changes", "documents_after"}),
     ("training",): frozenset({"mix"}),
 }
 
@@ -95,9 +95,15 @@ class Output(Section):
 
 
 class Knowledge(Section):
-    """Documents that hold what the model cannot know: a folder or a file."""
+    """Documents that hold what the model cannot know: a folder or a file.
+
+    changes: how fast what they say changes. documents_after: a later version of them; ``decide`` then also
+    reports how each rung does after the change (rows: ``output_after``).
+    """
 
     documents: Documents
+    changes: Literal["never", "yearly", "monthly", "weekly", "daily"] | None = None
+    documents_after: Documents | None = None
 
 
 class DecodingSettings(Section):
@@ -229,6 +235,7 @@ class Task(Section):
     training: Training = Training()
     budget: Budget | None = None
     on_not_proved: Literal["climb", "stop"] = "climb"
+    advice: AdviceSection | None = None
     path: Path = Field(default=Path("task.yaml"), exclude=True)
 
     @model_validator(mode="before")
@@ -244,17 +251,18 @@ class Task(Section):
         return 0.02 * math.sqrt(self.target * (1 - self.target) / 0.09)
 
     def settings(self) -> dict[str, Any]:
-        """All settings as JSON values; each data file and document stands for its content by SHA-256."""
+        """All settings that shape a verdict, as JSON values; data and documents stand for their SHA-256."""
         plain: dict[str, Any] = self.model_dump(mode="json")
         if not plain["metric_options"]:
             del plain["metric_options"]
+        del plain["advice"]
         if isinstance(self.examples, PartPaths):
             files = {part: getattr(self.examples, part) for part in PartPaths.model_fields}
             plain["examples"] = {part: _content(path) for part, path in files.items()}
         else:
             plain["examples"] = _content(self.examples)
         if self.knowledge is not None:
-            plain["knowledge"]["documents"] = _content(self.knowledge.documents)
+            plain["knowledge"] = {"documents": _content(self.knowledge.documents)}
         return plain
 
     def fingerprint(self) -> str:
@@ -281,6 +289,7 @@ def load_task(path: str | Path) -> Task:
     problems += take_out_not_yet(document, lines, NOT_YET)
     problems += _across_sections(document, lines)
     problems += metric_mistakes(document, lines)
+    problems += advice_problems(document, lines)
     if "path" in document:
         problems.append(
             (lines.at(("path",)), "path: unknown key; the task file needs none for its own place")

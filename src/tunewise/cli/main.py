@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunewise.cli.advise import advise
 from tunewise.cli.score import score
 from tunewise.errors import BudgetEnded, SettingError, TunewiseError, UserError, WorldError
 
@@ -205,6 +206,7 @@ def models(as_json: AsJson = False) -> None:
 
 
 app.command()(score)
+app.command()(advise)
 
 
 def _names(rungs: str | None) -> list[str] | None:

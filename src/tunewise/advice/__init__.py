@@ -1,0 +1,1 @@
+"""The decision framework on paper: rules with reasons, no model called."""

@@ -1,0 +1,101 @@
+"""What users call: advice from a task file, from a facts file, or from facts."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunewise.advice.advice import Advice, advise_on
+from tunewise.advice.facts import NAMES, Facts, FactsFile, contradictions, facts_of, read_facts
+from tunewise.advice.framework import DEFAULT, Thresholds
+from tunewise.errors import SettingError
+from tunewise.marked_yaml import Lines
+from tunewise.rungs.names import WEIGHTS
+
+if TYPE_CHECKING:
+    from tunewise.task import Task
+
+AVAILABLE = tuple(sorted(WEIGHTS, key=WEIGHTS.__getitem__))
+
+
+def advise(
+    task: "str | Path | Task | None" = None,
+    *,
+    facts: "str | Path | Mapping[str, Any] | Facts | None" = None,
+    thresholds: Thresholds = DEFAULT,
+) -> Advice:
+    """Which way the facts point, before anything is measured. Calls no model.
+
+    task: a task file or a Task, whose rows are read and split. facts: instead of a task, a facts file, a
+    mapping of the same keys, or Facts. Raises TaskFileError, DataError or SettingError for all that the
+    user can mend.
+    """
+    if (task is None) == (facts is None):
+        raise SettingError("advise: either a task or facts were expected, not both and not neither")
+    if task is not None:
+        return _of_task(task, thresholds)
+    file = _facts_given(facts)
+    sources = {name: "facts" for name in NAMES if name not in file.facts.unknown()}
+    return advise_on(
+        file.facts,
+        available=AVAILABLE,
+        domain=file.domain,
+        tuning=file.tuning,
+        sources=sources,
+        thresholds=thresholds,
+    )
+
+
+def _facts_given(facts: "str | Path | Mapping[str, Any] | Facts | None") -> FactsFile:
+    if isinstance(facts, str | Path):
+        return read_facts(facts)
+    problems: list[tuple[int, str]] = []
+    if isinstance(facts, Mapping):
+        file = facts_of(facts, Lines(), problems, ())
+    else:
+        file = facts_of({}, Lines(), problems, ())
+        file = FactsFile(facts or Facts(), file.domain, file.tuning)
+        problems += [(1, text) for _, text in contradictions(file.facts)]
+    if problems:
+        raise SettingError("facts: " + "; ".join(text for _, text in problems))
+    return file
+
+
+def _of_task(path_or_task: "str | Path | Task", thresholds: Thresholds) -> Advice:
+    from tunewise.advice.of_task import facts_of_task
+    from tunewise.api import read_parts
+    from tunewise.task import Task, load_task
+
+    task = path_or_task if isinstance(path_or_task, Task) else load_task(path_or_task)
+    parts, _, _ = read_parts(task)
+    known = facts_of_task(task, parts)
+    given = advise_on(
+        known.facts,
+        available=AVAILABLE,
+        domain=known.domain,
+        tuning=known.tuning,
+        data=known.data,
+        sources=known.sources,
+        thresholds=thresholds,
+    )
+    reasons = _reasons(task)
+    if reasons is None:
+        return given
+    return replace(given, rungs=tuple(n for n in AVAILABLE if n not in reasons), skipped=reasons)
+
+
+def _reasons(task: "Task") -> dict[str, str] | None:
+    """The rungs that ``decide`` would leave out, with its own reasons; None where its model cannot open."""
+    from tunewise.api import open_task
+    from tunewise.progress import Silent
+    from tunewise.run import static_reasons
+    from tunewise.rungs.order import rungs_for
+
+    try:
+        opened = open_task(task)
+    except SettingError:
+        return None
+    try:
+        return static_reasons(rungs_for(), opened.bench(Path(), 0, Silent()), None)
+    finally:
+        opened.door.close()

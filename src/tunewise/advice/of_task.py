@@ -1,0 +1,117 @@
+"""A task file as facts: what it says, where each fact comes from, and what it leaves unknown."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tunewise.advice.facts import NAMES, NO_LIMIT, Domain, Facts, Tuning
+from tunewise.advice.warnings import Data
+from tunewise.errors import DataError
+from tunewise.rungs.names import WEIGHTS
+from tunewise.task_facts import declared
+
+if TYPE_CHECKING:
+    from tunewise.splits import Parts
+    from tunewise.task import Task
+
+JSON_METRICS = ("json_fields", "json_schema")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a task says: facts, where each comes from, and what its rows say beyond their number."""
+
+    facts: Facts
+    sources: dict[str, str]
+    domain: Domain
+    tuning: Tuning
+    data: Data
+
+
+def facts_of_task(task: "Task", parts: "Parts") -> Known:
+    """The facts of a task with its rows read. What the task's ``advice`` section says comes first.
+
+    A task that sets no limit has none; whether a prompt meets the quality is never taken from a task.
+    """
+    rows = (*parts.train, *parts.selection, *parts.certification)
+    found: dict[str, tuple[Any, str]] = {
+        "can_be_described_in_prompt": (
+            (True, "instruction is given") if task.instruction else (False, "instruction is left out")
+        ),
+        "dataset_size": (len(rows), "rows of examples"),
+        "latency_budget_ms": _limit(task, "latency_ms"),
+        "cost_per_query_budget_usd": _limit(task, "cost_per_query"),
+    }
+    if task.knowledge is not None:
+        found["requires_external_knowledge"] = (True, "knowledge.documents is given")
+        if task.knowledge.changes is not None:
+            found["knowledge_changes"] = (task.knowledge.changes, "knowledge.changes")
+    if getattr(task, "style", None) is not None:
+        found["requires_specific_style"] = (True, "style is given")
+    if form := _form(task, rows):
+        found["requires_specific_format"] = form
+    if (volume := getattr(getattr(task, "economics", None), "queries_per_day", None)) is not None:
+        found["queries_per_day"] = (volume, "economics.queries_per_day")
+    said = declared(task.advice)
+    for name in (name for name in NAMES if name not in said.facts.unknown()):
+        found[name] = (getattr(said.facts, name), f"advice.{name}")
+    facts = Facts(**{name: value for name, (value, _) in found.items()})
+    return Known(
+        facts,
+        {name: source for name, (_, source) in found.items()},
+        said.domain,
+        said.tuning,
+        replace(_data(task, parts, rows), declared_rows=said.facts.dataset_size),
+    )
+
+
+def _limit(task: "Task", name: str) -> tuple[Any, str]:
+    value = getattr(getattr(task, "limits", None), name, None)
+    return (NO_LIMIT, "limits sets none") if value is None else (value, f"limits.{name}")
+
+
+def _form(task: "Task", rows: tuple[Any, ...]) -> tuple[bool, str] | None:
+    """Whether a format is asked for, with the source; None where the task does not say."""
+    output = task.output
+    for key in ("json_schema", "xml_schema", "markdown", "regex"):
+        if output is not None and getattr(output, key, None) is not None:
+            return True, f"output.{key} is given"
+    if task.metric in JSON_METRICS:
+        return True, f"metric is {task.metric}"
+    if rows and all(isinstance(row.references[0], dict | list) for row in rows):
+        return True, "every answer is a JSON object or list"
+    if task.metric == "accuracy":
+        return False, "the answer is one of a closed set"
+    return None
+
+
+def _data(task: "Task", parts: "Parts", rows: tuple[Any, ...]) -> Data:
+    answers = Counter(json.dumps(row.references[0], sort_keys=True, default=str) for row in rows)
+    return Data(
+        rows=len(rows),
+        certification=len(parts.certification),
+        target=task.target,
+        provable=_provable(task, len(parts.certification)),
+        clusters=parts.clusters,
+        commonest=answers.most_common(1)[0][1] / len(rows) if rows else None,
+        retrain_days=getattr(getattr(task, "economics", None), "retrain_days", None),
+    )
+
+
+def _provable(task: "Task", items: int) -> float | None:
+    """Smallest true quality that so many items prove with every rung in play; None where nothing can."""
+    from tunewise.evidence.judgement import allowance, make_test
+    from tunewise.evidence.metrics import METRICS
+
+    try:
+        test = make_test(
+            METRICS[task.metric].kind,
+            target=task.target,
+            tolerance=task.zone,
+            alpha_meets=allowance(len(WEIGHTS), 1),
+            items=items,
+        )
+    except DataError:
+        return None
+    return test.provable()
