@@ -15,6 +15,7 @@ _HOME_OF = {
     "score": "tunewise.scoring.score",
     "compare": "tunewise.scoring.compare",
     "advise": "tunewise.advice.advise",
+    "estimate": "tunewise.estimation.estimate",
     "load_task": "tunewise.task",
     "Task": "tunewise.task",
     "Decision": "tunewise.decision",

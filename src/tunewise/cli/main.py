@@ -10,6 +10,7 @@ import typer
 
 from tunewise.cli.advise import advise
 from tunewise.cli.score import score
+from tunewise.cli.estimate import estimate
 from tunewise.errors import BudgetEnded, SettingError, TunewiseError, UserError, WorldError
 
 if TYPE_CHECKING:
@@ -207,6 +208,7 @@ def models(as_json: AsJson = False) -> None:
 
 app.command()(score)
 app.command()(advise)
+app.command()(estimate)
 
 
 def _names(rungs: str | None) -> list[str] | None:
