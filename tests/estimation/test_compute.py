@@ -3,8 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from tunewise.estimation.models import find_model
-from tunewise.estimation.setup import Setup
 
 from tunewise.estimation.compute import (
     activation_bytes,
@@ -13,6 +11,8 @@ from tunewise.estimation.compute import (
     visible_tokens,
 )
 from tunewise.estimation.hardware import find_gpu, load_hardware
+from tunewise.estimation.models import find_model
+from tunewise.estimation.setup import Setup
 
 LLAMA = find_model("Llama-3.1-8B")
 A100 = find_gpu("A100", load_hardware())

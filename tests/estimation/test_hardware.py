@@ -120,7 +120,7 @@ def test_a_file_of_the_user_changes_entries_and_adds_new_ones(tmp_path):
 )
 def test_mistakes_of_a_hardware_file_name_file_entry_and_key(tmp_path, text, said):
     path = write(tmp_path, text)
-    with pytest.raises(SettingError, match="hardware.yaml") as error:
+    with pytest.raises(SettingError, match=r"hardware\.yaml") as error:
         load_hardware(path)
     assert said in str(error.value)
 

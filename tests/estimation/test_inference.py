@@ -1,11 +1,11 @@
 """Serving: sizes by hand, bounds in the right order."""
 
 import pytest
-from tunewise.estimation.models import find_model
 
 from tunewise.errors import SettingError
 from tunewise.estimation.hardware import find_gpu, load_hardware
 from tunewise.estimation.inference import inference, kv_bytes_per_token, weight_bytes
+from tunewise.estimation.models import find_model
 
 LLAMA = find_model("Llama-3.1-8B")
 A100 = find_gpu("A100", load_hardware())

@@ -1,6 +1,5 @@
-from tunewise.estimation.memory import Range
-
 from tunewise.estimation.hardware import Price
+from tunewise.estimation.memory import Range
 from tunewise.estimation.money import usd
 
 

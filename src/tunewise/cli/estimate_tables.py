@@ -43,8 +43,8 @@ def _head(console: Console, found: dict[str, Any]) -> None:
     if found["method"] != "full":
         adapter = f", rank {setup['lora_rank']} on {', '.join(setup['lora_targets'])}"
     console.print(
-        f"[bold]{escape(model['name'])}[/bold], {found['method']}: {model['parameters']:,} parameters{exact}, "
-        f"{found['trainable_params']:,} trained{adapter}.",
+        f"[bold]{escape(model['name'])}[/bold], {found['method']}: {model['parameters']:,} parameters{exact}"
+        f", {found['trainable_params']:,} trained{adapter}.",
         soft_wrap=True,
     )
     lengths = found["lengths"]
@@ -54,8 +54,9 @@ def _head(console: Console, found: dict[str, Any]) -> None:
     recompute = {"full": "checkpointing", "selective": "selective checkpointing", "none": "no checkpointing"}
     several = f", {setup['gpus']} GPUs ({setup['sharding']})" if setup["gpus"] > 1 else ""
     console.print(
-        f"{shown} x {setup['micro_batch']}, accumulation {setup['accumulation']}; weights {setup['weight_dtype']}, "
-        f"{setup['optimizer']}, {recompute[setup['checkpointing']]}, {setup['attention']} attention, "
+        f"{shown} x {setup['micro_batch']}, accumulation {setup['accumulation']}; weights "
+        f"{setup['weight_dtype']}, {setup['optimizer']}, "
+        f"{recompute[setup['checkpointing']]}, {setup['attention']} attention, "
         f"{setup['cross_entropy']} cross-entropy, stack {setup['stack']}{several}.",
         style="dim",
         soft_wrap=True,
@@ -138,8 +139,8 @@ def _money(time: dict[str, Any]) -> str:
         return f"Money: no price is known for {time['gpu']}; give --price USD per GPU-hour."
     source = ", ".join(part for part in (price["source"], price["date"]) if part)
     return (
-        f"Money: {usd['expected']:.2f} USD ({usd['low']:.2f} to {usd['high']:.2f}) at {price['expected']:.2f} "
-        f"({price['low']:.2f} to {price['high']:.2f}) a GPU-hour; {escape(source)}."
+        f"Money: {usd['expected']:.2f} USD ({usd['low']:.2f} to {usd['high']:.2f}) at "
+        f"{price['expected']:.2f} ({price['low']:.2f} to {price['high']:.2f}) a GPU-hour; {escape(source)}."
     )
 
 
@@ -192,7 +193,8 @@ def _serving(console: Console, found: dict[str, Any]) -> None:
     serve = found["inference"]
     console.print(
         f"Serving: weights {serve['weights_gib']:.2f} GiB, KV cache {serve['kv_cache_gib']:.3f} GiB "
-        f"({serve['kv_bytes_per_token'] / 1024:.0f} KiB a token), in all {serve['total_gib']['expected']:.2f} GiB.",
+        f"({serve['kv_bytes_per_token'] / 1024:.0f} KiB a token), in all "
+        f"{serve['total_gib']['expected']:.2f} GiB.",
         soft_wrap=True,
     )
     if serve["decode_seconds_per_token"] is not None:

@@ -11,6 +11,7 @@ import typer
 from tunewise.cli.advise import advise
 from tunewise.cli.score import score
 from tunewise.cli.estimate import estimate
+from tunewise.cli.score import score
 from tunewise.errors import BudgetEnded, SettingError, TunewiseError, UserError, WorldError
 
 if TYPE_CHECKING:

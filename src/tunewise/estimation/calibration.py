@@ -1,7 +1,7 @@
 """Estimate against measured, kept in the user's data folder; later estimates are corrected by it and say so.
 
-One JSON object per line in ``calibration.jsonl``. A record holds no text of the user's: model name, set-up, device,
-the uncorrected estimate and what was measured.
+One JSON object per line in ``calibration.jsonl``. A record holds no text of the user's: model name, set-up,
+device, the uncorrected estimate and what was measured.
 """
 
 import json
@@ -43,7 +43,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """Factors for memory and time, and the sentence that says where they come from. 1 and "" without records."""
+    """Factors for memory and time, and the sentence that says where they come from.
+
+    1 and "" without records.
+    """
 
     memory: float = 1.0
     time: float = 1.0
@@ -75,7 +78,10 @@ def record(found: Record, path: Path | None = None) -> str | None:
 
 
 def read_records(path: Path | None = None) -> list[Record]:
-    """The newest records, oldest first. Lines that are no records are passed over: a kill may cut one short."""
+    """The newest records, oldest first. Lines that are no records are passed over.
+
+    A kill may cut one short.
+    """
     place = path or calibration_file()
     try:
         lines = place.read_text(encoding="utf-8").splitlines()[-MOST:]
@@ -109,12 +115,12 @@ def correction(
         chosen = [one for one in known if _matches(one, keys)]
         ratios = [r for one in chosen if (r := one.measured_gib / one.estimated_gib) and _within(r)]
         if ratios:
-            times = [r for one in chosen if (r := _time_ratio(one)) is not None and _within(r)]
+            times = [t for one in chosen if (t := _time_ratio(one)) is not None and _within(t)]
             factors = (median(ratios), median(times) if times else 1.0)
             what = f"{model}, {method}" if "model" in keys else f"{method} on {stack}"
             said = (
-                f"corrected by {len(ratios)} measured run{'s' if len(ratios) > 1 else ''} of {what} on {device}:"
-                f" memory x {factors[0]:.3f}" + (f", time x {factors[1]:.2f}" if times else "")
+                f"corrected by {len(ratios)} measured run{'s' if len(ratios) > 1 else ''} of {what} on "
+                f"{device}: memory x {factors[0]:.3f}" + (f", time x {factors[1]:.2f}" if times else "")
             )
             return Correction(factors[0], factors[1], len(ratios), said)
     return Correction()

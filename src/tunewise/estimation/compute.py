@@ -1,8 +1,9 @@
 """Arithmetic and time of training: FLOPs per token, and how fast a GPU gets through them.
 
-FLOPs (Kaplan et al. 2020, arXiv 2001.08361, section 2.1; Narayanan et al. 2021, arXiv 2104.04473, appendix A for
-recomputation): forward 2 per weight and token, backward 2 for the inputs' gradients and 2 for the weights'. A
-frozen weight needs no gradient of its own, so LoRA pays 4 where full tuning pays 6; recomputation adds 2.
+FLOPs (Kaplan et al. 2020, arXiv 2001.08361, section 2.1; Narayanan et al. 2021, arXiv 2104.04473, appendix A
+for recomputation): forward 2 per weight and token, backward 2 for the inputs' gradients and 2 for the
+weights'. A frozen weight needs no gradient of its own, so LoRA pays 4 where full tuning pays 6; recomputation
+adds 2.
 
 Time is a sum of what a step waits for:
 
@@ -13,18 +14,17 @@ Time is a sum of what a step waits for:
     launches      a fixed time per layer and step
     sharding      a fixed time per layer and step, and what the link cannot hide behind the products
 
-The four constants below were fitted on the 184 single-source rows of fms-acceleration (A100 80GB); how they do on
-other trainers and GPUs is what ``benchmarks/time.py`` prints.
+The four constants below were fitted on the 184 single-source rows of fms-acceleration (A100 80GB); how they
+do on other trainers and GPUs is what ``benchmarks/time.py`` prints.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tunewise.estimation.hardware import CPU, Gpu
 from tunewise.estimation.memory import Range
 from tunewise.estimation.setup import QUANTISED, Setup
 from tunewise.estimation.shapes import Shape
-
-from tunewise.estimation.hardware import CPU, Gpu
 
 # Times that an activation saved for the backward pass is moved through memory in one pass with recomputation.
 MOVES: Mapping[str, float] = {"plain": 37.0, "fused": 20.0}
@@ -76,9 +76,9 @@ class Flops:
 class Speed:
     """How fast a set-up trains.
 
-    step_seconds: one optimizer step (all accumulated passes). tokens_per_second: padded, of all GPUs together.
-    utilisation: useful FLOPs over the GPU's peak ("MFU"); executed_share counts recomputed ones too. parts: seconds
-    of a step by what they are spent on. why: one sentence.
+    step_seconds: one optimizer step (all accumulated passes). tokens_per_second: padded, of all GPUs
+    together. utilisation: useful FLOPs over the GPU's peak ("MFU"); executed_share counts recomputed ones
+    too. parts: seconds of a step by what they are spent on. why: one sentence.
     """
 
     step_seconds: Range
@@ -147,7 +147,7 @@ def peak_flops(setup: Setup, gpu: Gpu) -> float:
 
 
 def _parts(shape: Shape, setup: Setup, gpu: Gpu, flops: Flops) -> dict[str, float]:
-    """Seconds of one optimizer step by what they are spent on, the work spread over the GPUs of one replica."""
+    """Seconds of one optimizer step by what they are spent on, shared by the GPUs of one replica."""
     replica = setup.gpus / setup.shards * setup.context_parallel  # GPUs that work on the same tokens
     tokens = setup.micro_batch * setup.seq_len / replica
     bandwidth = gpu.bandwidth_gb_s * 1e9
@@ -173,7 +173,10 @@ def _parts(shape: Shape, setup: Setup, gpu: Gpu, flops: Flops) -> dict[str, floa
 
 
 def activation_bytes(shape: Shape) -> float:
-    """Bytes per token that all blocks save for a backward pass in bf16, full tuning: estimators' 16h + 4q + 4kv + 8I."""
+    """Bytes per token that all blocks save for a backward pass in bf16, full tuning.
+
+    Estimators' 16h + 4q + 4kv + 8I.
+    """
     wide = 16 * shape.hidden + 4 * shape.query_width + 4 * shape.kv_width + 8 * shape.active_width
     return float(shape.layers * wide)
 
@@ -190,7 +193,10 @@ def _adapted(shape: Shape, setup: Setup) -> float:
 
 
 def _between_gpus(shape: Shape, setup: Setup, gpu: Gpu, alone: float) -> dict[str, float]:
-    """What several GPUs add to a step: the fixed cost of sharding, the link's excess over the work, offloading."""
+    """What several GPUs add to a step.
+
+    The fixed cost of sharding, the link's excess over the work, offloading.
+    """
     parts: dict[str, float] = {}
     trained = 2.0 * (shape.parameters() if not setup.trains_adapter else _trained(shape, setup))
     if setup.gpus > 1:
@@ -231,6 +237,6 @@ def _why(setup: Setup, gpu: Gpu, parts: Mapping[str, float], factor: float) -> s
     if factor != 1.0:
         ground = f"corrected by {factor:.2f} from measured runs"
     return (
-        f"large products reach {gpu.reachable:.0%} of the peak; of a step's time: {said} ({setup.stack} kernels"
-        f"{', compiled' if setup.compile else ''}; {ground})"
+        f"large products reach {gpu.reachable:.0%} of the peak; of a step's time: {said} "
+        f"({setup.stack} kernels{', compiled' if setup.compile else ''}; {ground})"
     )

@@ -1,4 +1,7 @@
-"""``tunewise.estimate``: what a way of tuning a model takes, all figures in one object. Nothing is run or loaded."""
+"""``tunewise.estimate``: what a way of tuning a model takes, all figures in one object.
+
+Nothing is run or loaded.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,20 +9,19 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tunewise.estimation.disk import Disk, disk
-from tunewise.estimation.memory import Memory, Range, memory
-from tunewise.estimation.models import find_model
-from tunewise.estimation.setup import QUANTISED, Setup
-from tunewise.estimation.shapes import Shape
-
 from tunewise.errors import SettingError
 from tunewise.estimation import calibration
 from tunewise.estimation.compute import Flops, Speed, speed, training_flops
+from tunewise.estimation.disk import Disk, disk
 from tunewise.estimation.fit import Fit, fits, needs_of, smallest, verdict_of
 from tunewise.estimation.hardware import CPU, Gpu, find_gpu, load_hardware, refuse_format
 from tunewise.estimation.inference import Inference, inference
 from tunewise.estimation.lengths import Lengths, fixed
+from tunewise.estimation.memory import Memory, Range, memory
+from tunewise.estimation.models import find_model
 from tunewise.estimation.money import usd
+from tunewise.estimation.setup import QUANTISED, Setup
+from tunewise.estimation.shapes import Shape
 
 START_SECONDS = 30.0  # imports, tokenising, the first slow steps: assumed
 READ_GB_S = 1.0  # of weights from disk: assumed
@@ -29,7 +31,10 @@ SETTINGS = tuple(entry.name for entry in fields(Setup) if entry.name not in ("se
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Time and money of a whole run on one kind of GPU. tokens: padded ones that are computed. usd: None unpriced."""
+    """Time and money of a whole run on one kind of GPU. tokens: padded ones that are computed. usd.
+
+    None unpriced.
+    """
 
     gpu: Gpu
     speed: Speed
@@ -92,12 +97,12 @@ def estimate(
     """Memory, disk, time and money of tuning ``model``, and what serving it takes.
 
     model: a ``config.json``, a folder with one, a name of the catalogue, a hub id, or a config as a mapping.
-    method: full, lora or qlora. lengths: tokens per row, one number or the rows' own. rows, epochs: the size of the
-    run; without rows, time and money are for a million tokens. gpu: a name of the catalogue, or ``cpu`` for this
-    machine. hardware: a file that overrides the catalogue; price: USD per GPU-hour. context, concurrency,
-    adapters: of serving. calibrate: use what earlier runs here measured, or this correction. settings: the fields of
-    ``estimation.setup.Setup``. Raises SettingError (nearest names, what to do), WorldError when a hub id cannot be
-    looked up.
+    method: full, lora or qlora. lengths: tokens per row, one number or the rows' own. rows, epochs: the size
+    of the run; without rows, time and money are for a million tokens. gpu: a name of the catalogue, or
+    ``cpu`` for this machine. hardware: a file that overrides the catalogue; price: USD per GPU-hour. context,
+    concurrency, adapters: of serving. calibrate: use what earlier runs here measured, or this correction.
+    settings: the fields of ``estimation.setup.Setup``. Raises SettingError (nearest names, what to do),
+    WorldError when a hub id cannot be looked up.
     """
     shape = find_model(model, parameters)
     catalogue = load_hardware(hardware, price)
@@ -190,9 +195,10 @@ def _setup(
         setup = replace(setup, capacity_gib=gpu.usable_gib)
     setup = setup.complete()
     if gpu is not None:
-        for form in {setup.compute_dtype, str(setup.weight_dtype)} - set(QUANTISED) - {"fp32"}:
-            if gpu.name != CPU or form == "fp16":
-                refuse_format(gpu, form)
+        used = {setup.compute_dtype, str(setup.weight_dtype)} - set(QUANTISED) - {"fp32"}
+        for wanted in sorted(used):
+            if gpu.name != CPU or wanted == "fp16":
+                refuse_format(gpu, wanted)
     return setup, tuple(notes)
 
 

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tunewise.estimation.memory import Range
-
 from tunewise.estimation.fit import Fit
+from tunewise.estimation.memory import Range
 
 if TYPE_CHECKING:
     from tunewise.estimation.estimate import Estimate, Run

@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from tunewise.estimation.hardware import Gpu
 from tunewise.estimation.memory import CONTEXT, NCCL, Memory, memory
 from tunewise.estimation.setup import QUANTISED, Setup
 from tunewise.estimation.shapes import Shape
-
-from tunewise.estimation.hardware import Gpu
 
 Verdict = Literal["fits", "tight", "no"]
 FRAGMENTS = 1.05
@@ -31,7 +30,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a run and a GPU go together. GiB on each GPU. changes: the cheapest that make it fit, when it does not."""
+    """How a run and a GPU go together. GiB on each GPU. changes.
+
+    The cheapest that make it fit, when it does not.
+    """
 
     gpu: Gpu
     verdict: Verdict
@@ -63,7 +65,10 @@ def fits(shape: Shape, setup: Setup, catalogue: Sequence[Gpu], factor: float = 1
 
 
 def smallest(found: Sequence[Fit]) -> Gpu | None:
-    """The GPU with the least memory that fits; of equal ones the cheapest, then the fastest. None without any."""
+    """The GPU with the least memory that fits; of equal ones the cheapest, then the fastest.
+
+    None without any.
+    """
     able = [one.gpu for one in found if one.verdict == "fits" and one.gpu.price is not None]
     able = able or [one.gpu for one in found if one.verdict == "fits"]
 
@@ -103,7 +108,7 @@ class Ways:
         return self._needs[names]
 
     def _cheapest(self, gpu: Gpu) -> list[tuple[Change, Callable[[Setup], Setup]]]:
-        """From cheap to dear: the first change that is enough, alone or with those before it that it needs."""
+        """From cheap to dear: the first change that is enough, alone or with cheaper ones that it needs."""
 
         def enough(chosen: Sequence[tuple[Change, Callable[[Setup], Setup]]]) -> bool:
             return self.after(tuple(change.name for change, _ in chosen))[1] <= gpu.usable_gib

@@ -78,9 +78,9 @@ def load_hardware(override: Path | None = None, price: float | None = None) -> t
 
 
 def find_gpu(name: str, catalogue: Sequence[Gpu]) -> Gpu:
-    """The GPU of this name or alias; case, spaces, dashes and vendor names do not matter. ``cpu``: this machine.
+    """The GPU of this name or alias; case, spaces, dashes and makers' names do not matter.
 
-    Raises SettingError with the nearest names.
+    ``cpu`` is this machine. Raises SettingError with the nearest names.
     """
     if _plain(name) == CPU:
         return this_cpu()
@@ -95,7 +95,7 @@ def find_gpu(name: str, catalogue: Sequence[Gpu]) -> Gpu:
 
 
 def gpu_of_device(said: str, memory_gib: float, catalogue: Sequence[Gpu]) -> Gpu:
-    """The entry for a GPU as its driver calls it, such as "NVIDIA A100-SXM4-80GB": same family, nearest memory.
+    """The entry for a GPU as its driver calls it ("NVIDIA A100-SXM4-80GB"): same family, nearest memory.
 
     Raises SettingError when no entry is of its family.
     """

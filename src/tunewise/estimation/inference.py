@@ -1,23 +1,23 @@
 """Serving: weights, KV cache, latency bounds, and one base with many adapters against many models.
 
-Decoding one token reads every weight once for the whole batch and each sequence's own keys and values (Pope et al.
-2022, arXiv 2211.05102, section 2); reading the prompt is bound by arithmetic. The shares of bandwidth and peak that
-servers reach are assumed from published runs: 0.85 for tuned engines, 0.60 in the middle, 0.27 measured for plain
-eager decoding (litgpt, Llama-2-7B on an A100).
+Decoding one token reads every weight once for the whole batch and each sequence's own keys and values (Pope
+et al. 2022, arXiv 2211.05102, section 2); reading the prompt is bound by arithmetic. The shares of bandwidth
+and peak that servers reach are assumed from published runs: 0.85 for tuned engines, 0.60 in the middle, 0.27
+measured for plain eager decoding (litgpt, Llama-2-7B on an A100).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tunewise.estimation.memory import Range
-from tunewise.estimation.shapes import Shape
-
 from tunewise.errors import SettingError
 from tunewise.estimation.compute import visible_tokens
 from tunewise.estimation.hardware import GIB, Gpu
+from tunewise.estimation.memory import Range
+from tunewise.estimation.shapes import Shape
 
 BYTES: Mapping[str, float] = {
-    "fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "nf4": 0.5625, "nf4-dq": 0.5159, "gptq-int4": 0.53,
+    "fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0,
+    "nf4": 0.5625, "nf4-dq": 0.5159, "gptq-int4": 0.53,
 }  # fmt: skip
 FOUR_BITS = ("nf4", "nf4-dq", "gptq-int4", "int8")  # embeddings and head stay in 16 bits
 CONTEXT_GIB = 0.6  # CUDA context and kernels: 0.45 to 0.95 measured on A100s
@@ -72,9 +72,10 @@ def inference(
     adapters: int = 0,
     adapter_parameters: int = 0,
 ) -> Inference:
-    """Serving ``concurrency`` sequences of ``context`` tokens each, of which ``prompt`` are read at the start.
+    """Serving ``concurrency`` sequences of ``context`` tokens each, ``prompt`` of them read at the start.
 
-    adapters: number of LoRA adapters of ``adapter_parameters`` each (bf16) beside one base. Raises SettingError.
+    adapters: number of LoRA adapters of ``adapter_parameters`` each (bf16) beside one base. Raises
+    SettingError.
     """
     if context < 1 or concurrency < 1 or adapters < 0:
         raise SettingError(
@@ -126,7 +127,10 @@ def _rate(each: Range, concurrency: int) -> Range:
 
 
 def _many(held: float, kv: float, one: float, adapters: int, gpu: Gpu | None) -> dict[str, float]:
-    """GiB of one base with N adapters and of N merged models; how many of either the GPU holds with this cache."""
+    """GiB of one base with N adapters and of N merged models.
+
+    How many of either the GPU holds with this cache.
+    """
     found = {
         "adapters": float(adapters),
         "one_base_gib": (held + adapters * one + kv) / GIB,

@@ -19,7 +19,10 @@ MOST_COUNTED = 5_000  # rows; more are thinned evenly
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Tokens of prompt and answer per row, sorted. rows: how many there are in all. said: how they were counted."""
+    """Tokens of prompt and answer per row, sorted. rows: how many there are in all. said.
+
+    How they were counted.
+    """
 
     values: tuple[int, ...]
     rows: int | None
@@ -114,7 +117,10 @@ def model_of(task: "Task") -> str:
 
 
 def tokenizer_of(model: str) -> Path | None:
-    """The ``tokenizer.json`` of a model on this machine, or None. Looks into the hub's cache, downloads nothing."""
+    """The ``tokenizer.json`` of a model on this machine, or None.
+
+    Looks into the hub's cache, downloads nothing.
+    """
     if model == "embedded":
         from tunewise.models.embedded import converted_place
 

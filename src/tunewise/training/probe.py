@@ -16,7 +16,10 @@ MEASURED_STEPS = 2
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What the steps took. Bytes of tensors at the peak; ``reserved_bytes`` only on a GPU; seconds per step."""
+    """What the steps took. Bytes of tensors at the peak; ``reserved_bytes`` only on a GPU.
+
+    Seconds per step.
+    """
 
     device: str
     steps: int
@@ -110,15 +113,16 @@ def load(folder: Path, setup: ProbeSetup) -> Any:
     if setup.method == "qlora":
         options["quantization_config"] = four_bits(setup, dtype)
         options["device_map"] = {"": device}
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         folder, use_safetensors=True, trust_remote_code=False, local_files_only=True, **options
     )
     if setup.method != "qlora":
         model = model.to(device)
     if setup.method == "qlora":
-        from peft import prepare_model_for_kbit_training
+        import peft
 
-        model = prepare_model_for_kbit_training(
+        prepare: Any = peft.prepare_model_for_kbit_training
+        model = prepare(
             model,
             use_gradient_checkpointing=setup.recompute,
             gradient_checkpointing_kwargs={"use_reentrant": False},
@@ -134,11 +138,12 @@ def four_bits(setup: ProbeSetup, dtype: Any) -> Any:
     """NF4 settings of bitsandbytes. Raises SettingError without it."""
     from importlib.util import find_spec
 
-    from transformers import BitsAndBytesConfig
+    import transformers
 
     if find_spec("bitsandbytes") is None:
         raise SettingError('qlora needs bitsandbytes; run: pip install "tunewise[qlora]"')
-    return BitsAndBytesConfig(
+    config: Any = transformers.BitsAndBytesConfig
+    return config(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=setup.double_quant,
@@ -173,15 +178,17 @@ def optimizer_for(model: Any, name: str) -> Any:
     if name == "adamw-fused":
         return torch.optim.AdamW(trained, lr=1e-5, fused=True)
     if name == "adafactor":
-        from transformers import Adafactor
+        import transformers
 
-        return Adafactor(trained, lr=1e-5, relative_step=False, scale_parameter=False)
+        adafactor: Any = transformers.Adafactor
+        return adafactor(trained, lr=1e-5, relative_step=False, scale_parameter=False)
     import bitsandbytes
 
+    optim: Any = bitsandbytes.optim
     of = {
-        "adamw-8bit": bitsandbytes.optim.AdamW8bit,
-        "paged-adamw": bitsandbytes.optim.PagedAdamW32bit,
-        "paged-adamw-8bit": bitsandbytes.optim.PagedAdamW8bit,
+        "adamw-8bit": optim.AdamW8bit,
+        "paged-adamw": optim.PagedAdamW32bit,
+        "paged-adamw-8bit": optim.PagedAdamW8bit,
     }
     if name not in of:
         raise SettingError(f"--probe cannot run the optimizer {name!r}; it knows adamw, {', '.join(of)}")
@@ -189,7 +196,7 @@ def optimizer_for(model: Any, name: str) -> Any:
 
 
 def probe_and_record(model: str, what: dict[str, Any]) -> dict[str, Any]:
-    """Probe ``model`` here, keep the result for later estimates, and aim the estimate ``what`` at this machine.
+    """Probe ``model`` here, keep the result for later estimates, aim the estimate ``what`` at this machine.
 
     what: the arguments of ``tunewise.estimate``; its ``gpu`` and ``calibrate`` are replaced. Returns what was
     measured beside what was estimated, JSON-able.

@@ -16,14 +16,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 
-class TensorMemory(TorchDispatchMode):
+class TensorMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While active, keeps ``now`` and ``peak``: bytes of all live storages that were seen.
 
     Storages made before are seen through ``count`` or when an operator first uses them.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
         self.peak = 0
         self._sizes: dict[int, int] = {}
@@ -67,7 +67,7 @@ class TensorMemory(TorchDispatchMode):
 
 
 class Gauge:
-    """Peak bytes of tensors between ``start`` and ``stop``, several times; ``peak`` is the largest, None before.
+    """Peak bytes of tensors between ``start`` and ``stop``; ``peak`` is the largest of several, None before.
 
     model, optimizer: whatever holds tensors from before; counted at every start.
     """
@@ -90,7 +90,7 @@ class Gauge:
             self._counting.count(tensors_of(holder))
         self._counting.start_again()
         if not torch.cuda.is_available():
-            self._counting.__enter__()
+            self._counting.__enter__()  # type: ignore[no-untyped-call]
 
     def stop(self) -> int:
         """Peak bytes since ``start``."""
@@ -98,7 +98,7 @@ class Gauge:
         if torch.cuda.is_available():
             peak = int(torch.cuda.max_memory_allocated())
         else:
-            self._counting.__exit__(None, None, None)
+            self._counting.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             peak = self._counting.peak
         self._counting = None
         self.peak = max(self.peak or 0, peak)
