@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunewise.cli.advise import advise
-from tunewise.cli.score import score
 from tunewise.cli.estimate import estimate
 from tunewise.cli.score import score
 from tunewise.errors import BudgetEnded, SettingError, TunewiseError, UserError, WorldError
