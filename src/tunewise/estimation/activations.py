@@ -1,9 +1,9 @@
-"""What a forward and a backward pass hold for a while: boundaries, one block, the loss; bytes on one GPU."""
+"""What forward and backward hold for a while: boundaries, one block, the loss; bytes on one GPU."""
 
 from dataclasses import dataclass
 
-from tunewise.estimation.setup import DTYPE_BYTES, Setup, stacks
-from tunewise.estimation.shapes import Shape
+from tunewise.estimation.setup import DTYPE_BYTES, Setup
+from tunewise.estimation.shapes import Linear, Shape
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,7 @@ class Activations:
     kept_backward: float  # of all blocks while backward goes on
     block: float  # one recomputed block with its gradients' temporaries
     loss: float  # logits and what the cross-entropy makes of them
+    logits: float  # one byte for each logit: tokens x vocabulary
 
     def parts(self) -> dict[str, float]:
         """By name, for the table."""
@@ -28,44 +29,80 @@ def of(shape: Shape, run: Setup) -> Activations:
     saved = saved_in_block(shape, run)
     temporary = temporary_in_block(shape, run)
     layers = shape.layers / run.pipeline_parallel
-    kept = {"full": boundary, "none": saved, "selective": saved * 0.6}[run.checkpointing] * layers
-    if "activations" in run.offload:
-        kept = 2 * boundary
-    twice = 2.0 if run.trains_adapter and run.sharding == "fsdp" and run.stack.startswith("hf") else 1.0
-    backward = kept * (twice if run.checkpointing == "full" else 1.0)
-    block = temporary + (saved if run.checkpointing == "full" else 0.0)
-    return Activations(kept * tokens, backward * tokens, block * tokens, loss_per_token(shape, run) * tokens)
+    share = {"full": 0.0, "none": 1.0, "selective": run.coefficients.selective}[run.checkpointing]
+    kept = layers * (boundary if run.checkpointing == "full" else share * saved)
+    twice = 1.0
+    if run.checkpointing == "full" and "activations" in run.offload:
+        kept = 2 * boundary  # one on its way out, one on its way in
+    elif run.checkpointing == "full" and run.trains_adapter and run.sharding == "fsdp":
+        twice = run.coefficients.peft_fsdp
+    block = temporary + (1.0 - share) * saved
+    loss = loss_per_token(shape, run) * tokens + head_gradients(shape, run)
+    return Activations(kept * tokens, twice * kept * tokens, block * tokens, loss, tokens * shape.vocab)
 
 
 def saved_in_block(shape: Shape, run: Setup) -> float:
-    """Bytes per token that one block keeps for backward."""
-    stack = stacks()[run.stack]
+    """Bytes per token that one block keeps for backward.
+
+    A frozen matrix does not keep its input; a trained one does (after Korthikanti et al. 2022, arXiv
+    2205.05198, section 4.1, for gated MLPs and grouped queries).
+    """
     h, q, kv, width = shape.hidden, shape.query_width, shape.kv_width, shape.active_width
-    frozen = run.trains_adapter
-    matrices = 6.0 if shape.mlp == "gated" else 4.0
-    inputs = 0.0 if frozen else 2.0
-    total = float(stack["block_h"]) * h / 2 + (0 if frozen else 8.0 * h) + 4.0 * q + 4.0 * kv
-    total += (matrices + inputs) * width
+    coefficients = run.coefficients
+    trained = run.method == "full"
+    pointwise = coefficients.block_h / 2 * h + (6.0 if shape.mlp == "gated" else 4.0) * width
+    if run.compile:
+        pointwise *= coefficients.compile_block
+    total = pointwise + 4.0 * q + 4.0 * kv + (8.0 * h + 2.0 * width if trained else 0.0)
     if shape.experts:
-        total += 6.0 * h * shape.active_experts  # routed inputs and outputs
+        total += 6.0 * h * shape.active_experts  # what is routed to experts and back
     if run.attention == "eager":
         total += 5.0 * shape.heads * run.seq_len
-    if frozen and run.lora_dropout:
+    if run.trains_adapter:  # an adapter keeps its input; matrices with the same input share it
+        targets = shape.targeted(run.lora_targets)
+        total += 2.0 * sum({_input_of(linear): linear.inputs for linear in targets}.values())
+    if run.trains_adapter and run.lora_dropout:
         total += sum(2.5 * linear.inputs for linear in shape.targeted(run.lora_targets))
     return total
 
 
+def _input_of(linear: Linear) -> str:
+    """Which tensor of the block a matrix reads."""
+    reads = {
+        "q": "attention",
+        "k": "attention",
+        "v": "attention",
+        "gate": "mlp",
+        "up": "mlp",
+        "router": "mlp",
+    }
+    return reads.get(linear.roles[0], linear.roles[0])
+
+
 def temporary_in_block(shape: Shape, run: Setup) -> float:
-    """Bytes per token that backward through one block holds beside what was saved."""
-    stack = stacks()[run.stack]
+    """Bytes per token that backward through one block holds beside what was saved; experts go one by one."""
     width = shape.intermediate * (shape.active_experts / shape.experts if shape.experts else 1.0)
     matrices = 6.0 if shape.mlp == "gated" else 4.0
-    return matrices * width + float(stack["block_h"]) * shape.hidden / 2
+    return matrices * width + run.coefficients.block_h / 2 * shape.hidden
 
 
 def loss_per_token(shape: Shape, run: Setup) -> float:
     """Bytes per token at the peak of the cross-entropy."""
-    stack = stacks()[run.stack]
-    table = stack["ce"] if shape.upcasts_logits else stack["ce_plain"]
-    kind = str(run.cross_entropy)
-    return float(table[kind]) * shape.vocab + float(stack["ce_hidden"][kind]) * shape.hidden
+    found = run.coefficients
+    upcast = shape.upcasts_logits or not run.stack.startswith("hf")
+    each = {
+        "logits": found.ce_logits if upcast else found.ce_plain_logits,
+        "fast": found.ce_fast if upcast else found.ce_plain_fast,
+        "chunked": found.ce_chunked,
+        "fused": found.ce_fused,
+    }[str(run.cross_entropy)]
+    if run.compile:
+        each *= found.compile_ce
+    return each * shape.vocab + found.ce_hidden * shape.hidden
+
+
+def head_gradients(shape: Shape, run: Setup) -> float:
+    """Bytes of the head's gradient where the loss already makes it in chunks: the sum and one addend."""
+    if run.method != "full" or run.cross_entropy not in ("chunked", "fused"):
+        return 0.0
+    return 2 * shape.vocab * shape.hidden * DTYPE_BYTES[run.compute_dtype] / run.tensor_parallel

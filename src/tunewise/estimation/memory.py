@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tunewise.estimation import activations, state
-from tunewise.estimation.setup import Setup, stacks
+from tunewise.estimation.setup import Setup
 from tunewise.estimation.shapes import Shape
 
 GIB = float(2**30)
-CONTEXT = 0.6  # GiB of a CUDA context with its kernels (0.45-0.95 on A100, ml-engineering)
+CONTEXT = 0.8  # GiB of a CUDA context with its kernels (0.45-0.95 on A100, stas00/ml-engineering)
 NCCL = 1.5  # GiB of torch.distributed's buffers from the first collective on (same source)
+POOLS = 0.9  # GiB of small blocks and rounding; at most 15 % of what is allocated
+STEP_SLACK = 0.4  # of the gradients and transients of a sharded optimizer step that cannot be reused
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,6 @@ class Range:
     low: float
     expected: float
     high: float
-
-    def plus(self, more: float) -> "Range":
-        """The range moved up by a known amount."""
-        return Range(self.low + more, self.expected + more, self.high + more)
 
     def as_dict(self) -> dict[str, float]:
         """For JSON, three decimals."""
@@ -65,30 +63,25 @@ def memory(shape: Shape, setup: Setup) -> Memory:
     moving = activations.of(shape, run)
     training = _phases(shape, run, static, moving)
     peak = max(training, key=lambda name: training[name])
-    spread = _spread(shape, run)
     expected = training[peak] / GIB
-    allocated = Range(expected * (1 - spread), expected, expected * (1 + spread))
-    reserved = _reserved(shape, run, allocated, static, moving)
+    reserved = _reserved(run, expected, static, moving)
+    device = reserved + CONTEXT + (NCCL if run.gpus > 1 else 0.0)
     other = _other_phases(shape, run, static)
     parts = {name: amount / GIB for name, amount in (static.parts() | moving.parts()).items()}
     return Memory(
         parts=parts,
         phases={name: amount / GIB for name, amount in (training | other).items()},
         peak=peak,
-        allocated=allocated,
-        reserved=reserved,
-        device=_device(run, reserved),
-        evaluation=_around(other["evaluation"] / GIB, spread),
-        resume=_around(other["resume"] / GIB, spread),
-        merge=_around(other["merge"] / GIB, 0.05),
+        allocated=_range(run, shape, expected),
+        reserved=_range(run, shape, reserved),
+        device=_range(run, shape, device),
+        evaluation=_range(run, shape, other["evaluation"] / GIB),
+        resume=_range(run, shape, other["resume"] / GIB),
+        merge=_range(run, shape, other["merge"] / GIB),
         host=state.host_bytes(shape, run) / GIB,
         trainable=state.trainable(shape, run),
         warnings=tuple(warnings),
     )
-
-
-def _around(amount: float, spread: float) -> Range:
-    return Range(amount * (1 - spread), amount, amount * (1 + spread))
 
 
 def _phases(
@@ -114,26 +107,29 @@ def _other_phases(shape: Shape, run: Setup, static: state.State) -> dict[str, fl
     return {"evaluation": evaluation, "resume": resume, "merge": merge}
 
 
-def _spread(shape: Shape, run: Setup) -> float:
-    """Relative half-width of the interval of allocated memory."""
-    return float(stacks()[run.stack].get("spread", 0.10)) + shape.spread
+def _range(run: Setup, shape: Shape, expected: float) -> Range:
+    """The interval around an expected figure; wider for guessed shapes and for settings that were assumed."""
+    more = shape.spread + run.doubt + (0.15 if run.tensor_parallel * run.pipeline_parallel > 1 else 0.0)
+    found = run.coefficients
+    low = max(0.3, 1.0 - found.spread_low - more)
+    return Range(expected * low, expected, expected * (1.0 + found.spread_high + more))
 
 
-def _reserved(
-    shape: Shape, run: Setup, allocated: Range, static: state.State, moving: activations.Activations
-) -> Range:
-    """What the allocator holds: it cannot reuse every block, and gives back its cache before it fails."""
-    stack = stacks()[run.stack]
+def _reserved(run: Setup, allocated: float, static: state.State, moving: activations.Activations) -> float:
+    """What the allocator holds, GiB: blocks it could not reuse stay until it would otherwise fail.
+
+    Freed logits are too large for anything else; FSDP1 frees gathered blocks on another stream; the rest is a
+    share of what comes and goes, and the small pools. On a card that is nearly full the cache is given back.
+    """
+    found = run.coefficients
     held = (static.weights + static.adapter + static.optimizer) / GIB
-    slack = float(stack["slack"]) * max(0.0, allocated.expected - held)
+    slack = min(POOLS, 0.15 * allocated) + found.slack * max(0.0, allocated - held)
     if run.cross_entropy in ("logits", "fast"):
-        slack += float(stack["logits_slack"]) * run.tokens * shape.vocab / GIB
-    expected = allocated.expected + slack
+        slack += found.logits_slack * moving.logits / GIB
+    slack += found.fsdp_slack * static.gathered / GIB
+    if run.method == "full" and static.gathered:
+        slack += STEP_SLACK * found.fsdp_slack * (static.gradients + static.step) / GIB
     if run.capacity_gib is not None:
-        expected = max(allocated.expected * 1.01, min(expected, run.capacity_gib - CONTEXT))
-    return Range(max(allocated.low, expected * 0.9), expected, max(expected, allocated.high + slack * 1.5))
-
-
-def _device(run: Setup, reserved: Range) -> Range:
-    """What nvidia-smi shows: the process's context and, on several GPUs, the collectives' buffers."""
-    return reserved.plus(CONTEXT + (NCCL if run.gpus > 1 else 0.0))
+        room = run.capacity_gib - CONTEXT - (NCCL if run.gpus > 1 else 0.0)
+        slack = min(slack, max(0.01 * allocated, room - allocated))
+    return allocated + slack

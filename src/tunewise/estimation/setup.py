@@ -26,7 +26,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "checkpointing": ("full", "selective", "none"),
     "attention": ("flash", "sdpa", "eager"),
     "cross_entropy": ("logits", "fast", "chunked", "fused"),
-    "stack": ("hf", "hf-fused", "unsloth", "torchtune", "litgpt"),
+    "stack": ("hf", "hf-fused", "unsloth", "torchtune", "litgpt", "torchtitan"),
     "sharding": ("none", "ddp", "fsdp", "zero1", "zero2", "zero3"),
     "offload": ("optimizer", "weights", "activations"),
 }  # fmt: skip
@@ -36,14 +36,40 @@ LONGEST = 16_777_216  # tokens in a sequence; beyond it a size is taken for a sl
 LARGEST = {"micro_batch": 65_536, "accumulation": 1_048_576, "lora_rank": 65_536, "gpus": 131_072}
 
 
+@dataclass(frozen=True)
+class Coefficients:
+    """One stack's coefficients; ``stacks.yaml`` says what each means."""
+
+    cross_entropy: str
+    ce_logits: float
+    ce_fast: float
+    ce_chunked: float
+    ce_fused: float
+    ce_plain_logits: float
+    ce_plain_fast: float
+    ce_hidden: float
+    block_h: float
+    compile_block: float
+    compile_ce: float
+    selective: float
+    peft_fsdp: float
+    fused_optimizer: bool
+    adapter_dtype: str
+    kbit_fp32: bool
+    slack: float
+    logits_slack: float
+    fsdp_slack: float
+    spread_low: float
+    spread_high: float
+
+
 @functools.cache
-def stacks() -> Mapping[str, Mapping[str, Any]]:
+def stacks() -> Mapping[str, Coefficients]:
     """Coefficient sets of the software stacks, from ``stacks.yaml``."""
     text = resources.files("tunewise.estimation").joinpath("stacks.yaml").read_text(encoding="utf-8")
-    found: dict[str, Mapping[str, Any]] = yaml.load(
-        text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    )
-    return found
+    found: dict[str, dict[str, Any]] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    common = found.pop("common")
+    return {name: Coefficients(**(common | own)) for name, own in found.items()}
 
 
 @dataclass(frozen=True)
@@ -75,6 +101,7 @@ class Setup:
     stack: str = "hf"
     compile: bool = False
     fp32_residual: bool | None = None  # prepare_model_for_kbit_training and its like
+    master_weights: bool | None = None  # float32 copies are what is sharded and stepped, 16-bit what computes
     gpus: int = 1
     sharding: str | None = None
     offload: tuple[str, ...] = ()
@@ -82,6 +109,15 @@ class Setup:
     context_parallel: int = 1
     pipeline_parallel: int = 1
     capacity_gib: float | None = None  # usable memory of the GPU: its allocator frees its cache there
+    doubt: float = 0.0  # what the interval gains on each side, relative, for settings that had to be assumed
+    corrections: tuple[tuple[str, float], ...] = ()  # of the stack's coefficients, by name (calibration)
+
+    @functools.cached_property
+    def coefficients(self) -> Coefficients:
+        """The stack's coefficients with this run's corrections."""
+        own = stacks()[self.stack]
+        changes: dict[str, Any] = dict(self.corrections)
+        return replace(own, **changes) if changes else own
 
     @property
     def tokens(self) -> int:
@@ -108,23 +144,30 @@ class Setup:
         """The same run with every None replaced by the stack's own default. Raises SettingError."""
         self._check_words()
         self._check_sizes()
-        stack = stacks()[self.stack]
+        stack = self.coefficients
         weights = self.weight_dtype or {"qlora": "nf4"}.get(self.method, "bf16")
+        if self.master_weights and self.method == "full":
+            weights = "fp32"
         if weights == "nf4" and self.weight_dtype is None and self.double_quant:
             weights = "nf4-dq"
         self._check_pairs(weights)
         sharding = self.sharding or ("none" if self.gpus == 1 else "ddp")
-        trainable = self.adapter_dtype or stack["adapter_dtype"]
+        trainable = self.adapter_dtype or stack.adapter_dtype
         if self.method == "full":
             trainable = weights
+        optimizer = self.optimizer
+        if optimizer == "adamw" and stack.fused_optimizer:
+            optimizer = "adamw-fused"
         residual = self.fp32_residual
         if residual is None:
-            residual = weights in ("nf4", "nf4-dq", "fp4", "int8") and bool(stack["kbit_fp32"])
+            residual = weights in ("nf4", "nf4-dq", "fp4", "int8") and stack.kbit_fp32
+        residual = residual and sharding not in ("fsdp", "zero3")  # these cast what enters a block
         return replace(
             self,
             weight_dtype=weights,
             adapter_dtype=trainable,
-            cross_entropy=self.cross_entropy or stack["cross_entropy"],
+            cross_entropy=self.cross_entropy or stack.cross_entropy,
+            optimizer=optimizer,
             sharding=sharding,
             fp32_residual=residual,
             mean_len=self.mean_len or float(self.seq_len),

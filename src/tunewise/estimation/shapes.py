@@ -190,16 +190,16 @@ class Shape:
 
 # What short names of targets mean, over all families: roles, and the words for them.
 _WORDS = {
-    ("q",): "q query q_proj wq lora_query lora_q",
-    ("k",): "k key k_proj wk lora_key",
-    ("v",): "v value v_proj wv lora_value",
-    ("q", "k", "v"): "qkv c_attn query_key_value wqkv qkv_proj w_pack",
-    ("o",): "o o_proj out output_proj out_proj wo dense proj projection lora_projection",
+    ("q",): "q query lora_query lora_q",
+    ("k",): "k key lora_key",
+    ("v",): "v value lora_value",
+    ("q", "k", "v"): "qkv",
+    ("o",): "o out output_proj projection lora_projection",
     ("q", "k", "v", "o"): "attention attn qkvo self_attn",
-    ("gate", "up", "down"): "mlp ffn feed_forward fc lora_mlp",
-    ("gate",): "gate gate_proj w1",
-    ("up",): "up up_proj w3 fc1 dense_h_to_4h c_fc fc_in",
-    ("down",): "down down_proj w2 fc2 dense_4h_to_h fc_out",
+    ("gate", "up", "down"): "mlp ffn feed_forward lora_mlp",
+    ("gate",): "gate",
+    ("up",): "up",
+    ("down",): "down",
 }
 ROLES: Mapping[str, tuple[str, ...]] = {
     word: roles for roles, words in _WORDS.items() for word in words.split()
