@@ -68,15 +68,10 @@ def saved_in_block(shape: Shape, run: Setup) -> float:
 
 def _input_of(linear: Linear) -> str:
     """Which tensor of the block a matrix reads."""
-    reads = {
-        "q": "attention",
-        "k": "attention",
-        "v": "attention",
-        "gate": "mlp",
-        "up": "mlp",
-        "router": "mlp",
-    }
-    return reads.get(linear.roles[0], linear.roles[0])
+    role = linear.roles[0]
+    if role in ("q", "k", "v"):
+        return "attention"
+    return "mlp" if role in ("gate", "up", "router") else role
 
 
 def temporary_in_block(shape: Shape, run: Setup) -> float:
