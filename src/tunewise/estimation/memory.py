@@ -32,6 +32,10 @@ class Range:
     expected: float
     high: float
 
+    def plus(self, more: float) -> "Range":
+        """The range moved up by a known amount."""
+        return Range(self.low + more, self.expected + more, self.high + more)
+
     def as_dict(self) -> dict[str, float]:
         """For JSON, three decimals."""
         return {"low": round(self.low, 3), "expected": round(self.expected, 3), "high": round(self.high, 3)}
