@@ -3,15 +3,18 @@
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from tunewise import __version__
+from tunewise.advice.disagreement import meet
+from tunewise.advice.framework import decide_rule
+from tunewise.advice.of_task import facts_of_task
 from tunewise.data import Example, Message, read_examples
-from tunewise.decision import Decision, choose
+from tunewise.decision import Decision, RungResult, choose
 from tunewise.errors import DataError, RunError, SettingError
 from tunewise.evidence.baselines import baselines
 from tunewise.evidence.runner import Runner
@@ -25,6 +28,7 @@ from tunewise.rungs.order import load_candidate, rungs_for
 from tunewise.rungs.rung import Workbench
 from tunewise.spending import Spending
 from tunewise.splits import Parts, certification_order, parts_from_files, split_examples
+from tunewise.staleness import Staleness, check_after
 from tunewise.store import Store
 from tunewise.task import EndpointSpec, PartPaths, Task, load_task
 
@@ -151,6 +155,9 @@ def decide(
         raise SettingError(f"no rung can be tried:\n{said}")
     plan = make_plan(opened, rungs_for(), reasons, bench)
     _agree(plan, opened, max_usd, yes, confirm)
+    after = task.knowledge.documents_after if task.knowledge is not None else None
+    if after is not None:
+        check_after(opened.order, after)
     for text in plan.warnings:
         progress.tell("note", text=text)
     progress.tell("plan", text=plan.headline)
@@ -158,10 +165,13 @@ def decide(
         write_json(folder / "task.json", task.model_dump(mode="json"))
         run = _run_on(store, opened, reasons, folder, seed, exhaustive, max_usd, progress)
         try:
-            budget_ended = run.climb(rungs_for(), reasons)
+            decision = _hand_over(run, opened, run.climb(rungs_for(), reasons))
+            if after is not None and decision.ended_by != "budget":
+                stale = run.staleness(after)
+                decision = _hand_over(run, opened, budget_ended=False, staleness=stale)
         finally:
             run.runner.close()
-        return _hand_over(run, opened, budget_ended)
+        return decision
 
 
 def _agree(
@@ -240,13 +250,19 @@ def _run_on(
     )
 
 
-def _hand_over(run: Run, opened: Opened, budget_ended: bool) -> Decision:
-    """Make the decision from what was measured; write decision.json and report.html beside the store."""
+def _hand_over(run: Run, opened: Opened, budget_ended: bool, staleness: Staleness | None = None) -> Decision:
+    """Make the decision from what was measured; write decision.json and report.html beside the store.
+
+    staleness: what was asked after a first hand-over; it changes nothing else but what was spent.
+    """
     from tunewise.report.page import write_report
 
     task, store = run.task, run.store
     spent = store.spent()
     openings: Any = store.freeze("openings", {})
+    chosen = choose(
+        run.results, metric=task.metric, target=task.target, tolerance=task.zone, budget_ended=budget_ended
+    )
     decision = Decision(
         task=task.name,
         metric=task.metric,
@@ -277,17 +293,22 @@ def _hand_over(run: Run, opened: Opened, budget_ended: bool) -> Decision:
         versions=versions(),
         seed=run.seed,
         exhaustive=run.exhaustive,
-        **choose(
-            run.results,
-            metric=task.metric,
-            target=task.target,
-            tolerance=task.zone,
-            budget_ended=budget_ended,
-        ),
+        advice=_advice_met(task, opened.parts, chosen["choice"], run.results),
+        staleness=None if staleness is None else staleness.to_json(),
+        **chosen,
     )
     write_json(run.folder / "decision.json", decision.to_json())
     write_report(run.folder / "report.html", decision, run.outcomes, run.order)
     return decision
+
+
+def _advice_met(
+    task: Task, parts: Parts, choice: str | None, results: Sequence[RungResult]
+) -> Mapping[str, Any]:
+    """The advice on paper beside what was measured."""
+    rule = decide_rule(facts_of_task(task, parts).facts)
+    verdicts = [(r.rung, r.evidence.verdict if r.evidence else None) for r in results]
+    return meet(rule.approach, rule.id, choice, verdicts)
 
 
 def write_json(path: Path, value: Any) -> None:

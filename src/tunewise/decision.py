@@ -54,6 +54,8 @@ class Decision:
     versions: Mapping[str, str]
     seed: int
     exhaustive: bool = False
+    advice: Mapping[str, Any] | None = None
+    staleness: Mapping[str, Any] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -98,6 +100,8 @@ class Decision:
             "exhaustive": self.exhaustive,
             "versions": dict(self.versions),
             "seed": self.seed,
+            "advice": None if self.advice is None else dict(self.advice),
+            "staleness": None if self.staleness is None else dict(self.staleness),
         }
 
 

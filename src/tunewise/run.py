@@ -22,6 +22,7 @@ from tunewise.rungs.order import LEARNS_FROM_ROWS
 from tunewise.rungs.rung import Candidate, Rung, Workbench
 from tunewise.spending import Spending
 from tunewise.splits import Parts
+from tunewise.staleness import Staleness, measure_staleness
 from tunewise.store import Store
 from tunewise.task import Task
 from tunewise.task_metric import options_of
@@ -209,6 +210,19 @@ class Run:
             ask=lambda door, requests, purpose: self.ask_for(rung.name, door, requests, purpose),
         )
         return measure_gap(bench, rung.name, candidate)
+
+    def staleness(self, documents_after: Path) -> Staleness:
+        """How the measured rungs do with a later version of the documents; after the decision."""
+        measured = {r.rung for r in self.results if r.evidence is not None}
+        self.progress.tell("note", text=f"asking again with {documents_after.name}, nothing built anew")
+        return measure_staleness(
+            {name: candidate for name, candidate in self.candidates.items() if name in measured},
+            self.order,
+            documents_after,
+            self.ask_for,
+            self.score,
+            self.task.metric,
+        )
 
     def keep(self, step: Step[Candidate]) -> None:
         """Turn a step of the climb into a result, and tell the reader."""

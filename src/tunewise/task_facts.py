@@ -57,6 +57,15 @@ def advice_problems(document: dict[str, Any], lines: Lines) -> list[tuple[int, s
                 " correct one of them",
             )
         )
+    undescribed = not document.get("instruction") and facts.can_be_described_in_prompt is None
+    if facts.prompting_meets_quality and undescribed:
+        problems.append(
+            (
+                lines.at((*SECTION, "prompting_meets_quality")),
+                "advice.prompting_meets_quality: true and no instruction contradict each other: what a prompt"
+                " meets can be said; give the instruction",
+            )
+        )
     if problems:
         del document["advice"]
     return problems

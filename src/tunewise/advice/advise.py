@@ -62,7 +62,7 @@ def _facts_given(facts: "str | Path | Mapping[str, Any] | Facts | None") -> Fact
 
 
 def _of_task(path_or_task: "str | Path | Task", thresholds: Thresholds) -> Advice:
-    from tunewise.advice.of_task import facts_of_task
+    from tunewise.advice.of_task import data_of_task, facts_of_task
     from tunewise.api import read_parts
     from tunewise.task import Task, load_task
 
@@ -74,7 +74,7 @@ def _of_task(path_or_task: "str | Path | Task", thresholds: Thresholds) -> Advic
         available=AVAILABLE,
         domain=known.domain,
         tuning=known.tuning,
-        data=known.data,
+        data=data_of_task(task, parts, known.declared_rows),
         sources=known.sources,
         thresholds=thresholds,
     )

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tunewise.advice.facts import NAMES, NO_LIMIT, Domain, Facts, Tuning
@@ -20,13 +20,13 @@ JSON_METRICS = ("json_fields", "json_schema")
 
 @dataclass(frozen=True)
 class Known:
-    """What a task says: facts, where each comes from, and what its rows say beyond their number."""
+    """What a task says: facts, where each comes from, and the rows that its ``advice`` section declares."""
 
     facts: Facts
     sources: dict[str, str]
     domain: Domain
     tuning: Tuning
-    data: Data
+    declared_rows: int | None
 
 
 def facts_of_task(task: "Task", parts: "Parts") -> Known:
@@ -62,7 +62,7 @@ def facts_of_task(task: "Task", parts: "Parts") -> Known:
         {name: source for name, (_, source) in found.items()},
         said.domain,
         said.tuning,
-        replace(_data(task, parts, rows), declared_rows=said.facts.dataset_size),
+        said.facts.dataset_size,
     )
 
 
@@ -86,7 +86,9 @@ def _form(task: "Task", rows: tuple[Any, ...]) -> tuple[bool, str] | None:
     return None
 
 
-def _data(task: "Task", parts: "Parts", rows: tuple[Any, ...]) -> Data:
+def data_of_task(task: "Task", parts: "Parts", declared_rows: int | None) -> Data:
+    """What the rows of a task say beyond their number."""
+    rows = (*parts.train, *parts.selection, *parts.certification)
     answers = Counter(json.dumps(row.references[0], sort_keys=True, default=str) for row in rows)
     return Data(
         rows=len(rows),
@@ -95,6 +97,7 @@ def _data(task: "Task", parts: "Parts", rows: tuple[Any, ...]) -> Data:
         provable=_provable(task, len(parts.certification)),
         clusters=parts.clusters,
         commonest=answers.most_common(1)[0][1] / len(rows) if rows else None,
+        declared_rows=declared_rows,
         retrain_days=getattr(getattr(task, "economics", None), "retrain_days", None),
     )
 

@@ -40,6 +40,9 @@ def print_decision(decision: dict[str, Any], folder: Path) -> None:
         console.print(f"Maybe enough already, but not proved: {', '.join(decision['maybe_enough'])}.")
     for line in decision["what_would_change_this"]:
         console.print(f"- {escape(line)}", soft_wrap=True)
+    if advice := decision.get("advice"):
+        console.print(escape(advice["says"]), soft_wrap=True, style="dim" if advice["agrees"] else "yellow")
+    _print_staleness(console, decision)
     spent = decision["spent"]
     usd = "" if spent["usd"] is None else f", {spent['usd']:.4f} USD"
     console.print(
@@ -50,6 +53,29 @@ def print_decision(decision: dict[str, Any], folder: Path) -> None:
     console.print(f"Report: {folder / 'report.html'}", soft_wrap=True)
     if decision["choice"]:
         console.print(f"Answer new inputs: tunewise answer {folder} FILE", soft_wrap=True)
+
+
+def _print_staleness(console: Console, decision: dict[str, Any]) -> None:
+    """How each measured rung does after the documents changed; nothing without a later version of them."""
+    stale = decision.get("staleness")
+    if not stale:
+        return
+    console.print(f"\nAfter the documents changed ({stale['changed_items']} questions with a new answer):")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("rung", "", "before", "after", "between"):
+        table.add_column(heading, no_wrap=True)
+    for rung in stale["rungs"]:
+        after = rung["after"]
+        table.add_row(
+            rung["rung"],
+            rung["how"],
+            number(rung["before"]["estimate"]),
+            number(after["estimate"]),
+            f"{number(after['low'])} to {number(after['high'])}",
+        )
+    console.print(table)
+    if stale["cut_off"]:
+        console.print(f"Cut off: {escape(stale['cut_off'])}", style="yellow", soft_wrap=True)
 
 
 def _items(rung: dict[str, Any]) -> str:
