@@ -17,6 +17,7 @@ from tunewise.data import Example, Message, read_examples
 from tunewise.decision import Decision, RungResult, choose
 from tunewise.errors import DataError, RunError, SettingError
 from tunewise.evidence.baselines import baselines
+from tunewise.evidence.limits import SHARE, TOLERANCE
 from tunewise.evidence.runner import Runner
 from tunewise.models.door import Answer, Door
 from tunewise.models.open import open_door
@@ -26,11 +27,14 @@ from tunewise.progress import Progress, Silent
 from tunewise.run import Clocked, Run, alpha_of, score_answer, static_reasons
 from tunewise.rungs.order import load_candidate, rungs_for
 from tunewise.rungs.rung import Workbench
+from tunewise.running_costs import economics_of, sampled_rungs
 from tunewise.spending import Spending
 from tunewise.splits import Parts, certification_order, parts_from_files, split_examples
 from tunewise.staleness import Staleness, check_after
 from tunewise.store import Store
 from tunewise.task import EndpointSpec, PartPaths, Task, load_task
+
+LIMITS_PROVE = {"share_wanted": SHARE, "share_proved": SHARE - TOLERANCE}
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,10 @@ def decide(
         write_json(folder / "task.json", task.model_dump(mode="json"))
         run = _run_on(store, opened, reasons, folder, seed, exhaustive, max_usd, progress)
         try:
-            decision = _hand_over(run, opened, run.climb(rungs_for(), reasons))
+            ended = run.climb(rungs_for(), reasons)
+            if not ended:
+                run.sample(sampled_rungs(run))
+            decision = _hand_over(run, opened, ended)
             if after is not None and decision.ended_by != "budget":
                 stale = run.staleness(after)
                 decision = _hand_over(run, opened, budget_ended=False, staleness=stale)
@@ -206,7 +213,9 @@ def money_cap(task: Task, max_usd: float | None) -> float | None:
 def _settings(opened: Opened, seed: int, rungs: Sequence[str] | None) -> dict[str, Any]:
     """What must be the same for a run to be resumed: all but budget and how a host is reached."""
     settings = opened.task.settings()
-    del settings["budget"]
+    del settings["budget"], settings["economics"]
+    if settings["limits"] is None:
+        del settings["limits"]
     settings["model"] = opened.door.fingerprint
     settings["tune"] = (settings["tune"] or {}).get("model")
     return {**settings, "seed": seed, "rungs": sorted(rungs) if rungs is not None else None}
@@ -295,6 +304,8 @@ def _hand_over(run: Run, opened: Opened, budget_ended: bool, staleness: Stalenes
         exhaustive=run.exhaustive,
         advice=_advice_met(task, opened.parts, chosen["choice"], run.results),
         staleness=None if staleness is None else staleness.to_json(),
+        limits={} if task.limits is None else {**task.limits.model_dump(), **LIMITS_PROVE},
+        economics=economics_of(run),
         **chosen,
     )
     write_json(run.folder / "decision.json", decision.to_json())

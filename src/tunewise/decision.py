@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tunewise.evidence.limits import Probe
+from tunewise.evidence.limits_in_words import latency_json, limit_flips, limit_in_words, limit_json
 from tunewise.evidence.records import Evidence, Outcome, Verdict
-from tunewise.ladder import Gap
+from tunewise.ladder import Gap, verdict_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class RungResult:
     """One rung of a decision: skipped with a reason, or measured.
 
     all_outcomes: with ``--exhaustive`` every certification item, beyond where the test stopped.
+    figures: figures of the metric over all outcomes (macro F1, counts). probe: its unbatched calls.
     """
 
     rung: str
@@ -30,6 +33,13 @@ class RungResult:
     gap: Gap | None = None
     build: Build | None = None
     all_outcomes: tuple[Outcome, ...] = ()
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    probe: Probe | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Of quality and limits together; None when it was not measured."""
+        return verdict_of(self.evidence, self.probe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +66,8 @@ class Decision:
     exhaustive: bool = False
     advice: Mapping[str, Any] | None = None
     staleness: Mapping[str, Any] | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    economics: Mapping[str, Any] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -89,7 +101,8 @@ class Decision:
             "metric": self.metric,
             "target": self.target,
             "tolerance": self.tolerance,
-            "limits": {},
+            "limits": dict(self.limits),
+            "economics": None if self.economics is None else dict(self.economics),
             "rungs": [rung_json(result) for result in self.rungs],
             "spent": dict(self.spent),
             "maybe_enough": list(self.maybe_enough),
@@ -112,10 +125,11 @@ def rung_json(result: RungResult) -> dict[str, Any]:
     evidence, gap = result.evidence, result.gap
     return {
         "rung": result.rung,
-        "verdict": evidence.verdict,
+        "verdict": result.verdict,
         "gap": gap.kind if gap else None,
         "gap_counts": {**gap.counts, "checked": gap.checked} if gap else None,
         "quality": {
+            "verdict": evidence.verdict,
             "estimate": evidence.estimate,
             "low": evidence.low,
             "high": evidence.high,
@@ -126,8 +140,10 @@ def rung_json(result: RungResult) -> dict[str, Any]:
         },
         "all_items": all_items(result.all_outcomes),
         "details": mean_details(evidence.outcomes),
+        "figures": dict(result.figures),
         "statuses": evidence.statuses(),
-        "latency_ms": {"p50": None, "p95": None, "why": "not probed: the task sets no latency limit"},
+        "limits": [limit_json(limit) for limit in result.probe.limits] if result.probe else [],
+        "latency_ms": latency_json(result.probe, evidence.verdict),
         "usd_per_query": mean_usd(evidence.outcomes),
         "calls": len(evidence.outcomes),
         "tokens_in": total(o.tokens_in for o in evidence.outcomes),
@@ -182,8 +198,8 @@ def choose(
     The choice is the lightest rung whose verdict is ``meets``. ``not_proved`` never counts as success.
     """
     measured = [r for r in results if r.evidence is not None]
-    meeting = [r for r in measured if r.evidence and r.evidence.verdict == "meets"]
-    undecided = [r.rung for r in measured if r.evidence and r.evidence.verdict == "not_proved"]
+    meeting = [r for r in measured if r.verdict == "meets"]
+    undecided = [r.rung for r in measured if r.verdict == "not_proved"]
     choice = meeting[0] if meeting else None
     lighter = measured[: measured.index(choice)] if choice else measured
     maybe = [r.rung for r in lighter if r.rung in undecided]
@@ -246,10 +262,14 @@ def _reasons(
             f"Use {choice.rung}: it meets {bar}: proved at least {bar.proved:.3f}"
             f" ({figures(choice.evidence)})."
         )
+        if choice.probe is not None:
+            lines += [f"Its {limit_in_words(limit)}." for limit in choice.probe.limits]
     elif budget_ended:
         lines.append(f"No rung was proved to meet {bar} before the budget ended the run.")
-    elif any(r.evidence and r.evidence.verdict == "not_proved" for r in lighter):
+    elif any(r.verdict == "not_proved" for r in lighter):
         lines.append(f"No rung is proved to meet {bar}: the data cannot tell.")
+    elif any(r.evidence and r.evidence.verdict == "meets" for r in lighter):
+        lines.append(f"No rung meets {bar} and every limit as well.")
     elif lighter:
         lines.append(f"No rung meets {bar}: every rung that was measured falls short.")
     else:
@@ -257,6 +277,8 @@ def _reasons(
     for result in lighter:
         if result.evidence:
             lines.append(f"{result.rung} {_in_words(result.evidence, bar)}{_gap_in_words(result.gap)}.")
+            if result.probe is not None:
+                lines += [f"{result.rung}: its {limit_in_words(limit)}." for limit in result.probe.limits]
     lines += [f"{r.rung} was skipped: {r.skipped_because}." for r in results if r.skipped_because]
     return tuple(lines)
 
@@ -271,7 +293,7 @@ def _in_words(evidence: Evidence, bar: Bar) -> str:
 
 
 def _gap_in_words(gap: Gap | None) -> str:
-    if gap is None or gap.kind is None:
+    if gap is None or gap.kind is None or gap.kind in ("latency", "cost"):
         return ""
     said = ", ".join(f"{count} {kind}" for kind, count in gap.counts.items() if count)
     return f"; its failures on {gap.checked} selection items: {said}"
@@ -284,6 +306,7 @@ def _flips(choice: RungResult | None, lighter: Sequence[RungResult], bar: Bar) -
         evidence = result.evidence
         if evidence is None or evidence.low is None:
             continue
+        lines += limit_flips(result.rung, result.probe)
         if evidence.verdict == "not_proved" and evidence.more_items:
             lines.append(
                 f"About {evidence.more_items} more certification items would probably settle {result.rung}"

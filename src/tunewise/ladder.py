@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
-from tunewise.evidence.records import Evidence
+from tunewise.evidence.limits import Probe
+from tunewise.evidence.records import Evidence, Verdict
 
 
 class Named(Protocol):
@@ -16,10 +17,10 @@ class Named(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Why a rung fails, measured on selection items.
+    """Why a rung fails, measured on selection items; ``latency`` and ``cost`` on the calls of the probe.
 
     kind: the most frequent of ``counts``; None when none of the ``checked`` items failed.
-    counts: failures by kind (``format``, ``knowledge``, ``behaviour``).
+    counts: failures by kind (``format``, ``knowledge``, ``behaviour``; ``latency`` or ``cost``).
     """
 
     kind: str | None
@@ -39,7 +40,20 @@ class Step(Generic[C]):
     skipped_because: str | None = None
     candidate: C | None = None
     evidence: Evidence | None = None
+    probe: Probe | None = None
     gap: Gap | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Of quality and limits together; None when the rung was not measured."""
+        return verdict_of(self.evidence, self.probe)
+
+
+def verdict_of(evidence: Evidence | None, probe: Probe | None) -> Verdict | None:
+    """A rung meets when its quality does and every limit holds; limits are tried where quality meets."""
+    if evidence is None or evidence.verdict != "meets":
+        return None if evidence is None else evidence.verdict
+    return "meets" if probe is None or probe.verdict is None else probe.verdict
 
 
 def climb(
@@ -48,6 +62,7 @@ def climb(
     cannot_help: Callable[[R, Sequence[Step[C]]], str | None],
     build: Callable[[R, Sequence[Step[C]]], C],
     gather: Callable[[R, C], Evidence],
+    probe: Callable[[R, C], Probe | None] = lambda rung, candidate: None,
     diagnose: Callable[[R, C, Evidence], Gap | None] = lambda rung, candidate, evidence: None,
     on_not_proved: Literal["climb", "stop"] = "climb",
     exhaustive: bool = False,
@@ -55,9 +70,10 @@ def climb(
     """Yield one Step per rung, from light to heavy, each as soon as it is known.
 
     Stops after the first rung that meets (with ``on_not_proved="stop"`` also after the first that is
-    not proved); ``exhaustive`` measures every rung. ``cannot_help``, ``build``, ``gather`` and
-    ``diagnose`` may raise: the steps yielded before stand. ``diagnose`` is asked only of rungs that
-    do not meet; what it found is on the steps that the rungs above are given.
+    not proved); ``exhaustive`` measures every rung. ``cannot_help``, ``build``, ``gather``, ``probe`` and
+    ``diagnose`` may raise: the steps yielded before stand. ``probe`` tries the limits of rungs whose
+    quality meets. ``diagnose`` is asked only of rungs whose quality does not; what it found is on the
+    steps that the rungs above are given.
     """
     steps: list[Step[C]] = []
     ended_by: str | None = None
@@ -68,17 +84,28 @@ def climb(
         else:
             candidate = build(rung, tuple(steps))
             evidence = gather(rung, candidate)
-            gap = None if evidence.verdict == "meets" else diagnose(rung, candidate, evidence)
-            step = Step(rung.name, candidate=candidate, evidence=evidence, gap=gap)
+            if evidence.verdict == "meets":
+                probed = probe(rung, candidate)
+                gap = limit_gap(probed)
+            else:
+                probed, gap = None, diagnose(rung, candidate, evidence)
+            step = Step(rung.name, candidate=candidate, evidence=evidence, probe=probed, gap=gap)
             ended_by = None if exhaustive else _why_stop(step, on_not_proved)
         steps.append(step)
         yield step
 
 
+def limit_gap(probe: Probe | None) -> Gap | None:
+    """The gap of a rung whose quality meets and which a limit rules out."""
+    failed = probe.failed if probe is not None else None
+    if failed is None:
+        return None
+    return Gap(failed.name, {failed.name: failed.n - (failed.within or 0)}, failed.n)
+
+
 def _why_stop(step: Step[C], on_not_proved: Literal["climb", "stop"]) -> str | None:
-    assert step.evidence is not None
-    if step.evidence.verdict == "meets":
+    if step.verdict == "meets":
         return f"not needed: the lighter rung {step.rung} meets the target"
-    if step.evidence.verdict == "not_proved" and on_not_proved == "stop":
+    if step.verdict == "not_proved" and on_not_proved == "stop":
         return f"not tried: {step.rung} is not proved and on_not_proved is stop"
     return None

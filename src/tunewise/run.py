@@ -11,11 +11,13 @@ from tunewise.data import Example, reference_text
 from tunewise.decision import Build, RungResult
 from tunewise.errors import BudgetEnded, SettingError
 from tunewise.evidence.judgement import Test, allowance, judge, make_test
+from tunewise.evidence.limits import Probe
 from tunewise.evidence.metrics import MetricContext, metric_of
 from tunewise.evidence.records import Evidence, Outcome, Score
 from tunewise.evidence.runner import Runner
 from tunewise.ladder import Gap, Step, climb
 from tunewise.models.door import Answer, Door, Request
+from tunewise.probing import probe_limits, sample_times, untested
 from tunewise.progress import Progress
 from tunewise.rungs.gaps import measure_gap
 from tunewise.rungs.order import LEARNS_FROM_ROWS
@@ -64,6 +66,7 @@ class Run:
             cannot_help=lambda rung, done: left_out.get(rung.name) or rung.cannot_help(self.bench(done)),
             build=lambda rung, done: self.build(rung, self.bench(done)),
             gather=self.gather,
+            probe=self.probe,
             diagnose=self.diagnose,
             on_not_proved=self.task.on_not_proved,
             exhaustive=self.exhaustive,
@@ -85,7 +88,10 @@ class Run:
             return
         evidence = judge(self.test(), outcomes, self.alpha)
         self.outcomes[rung.name] = outcomes
-        self.keep(Step(rung.name, candidate=self.candidates[rung.name], evidence=evidence))
+        limits, probed = self.task.limits, None
+        if limits is not None and evidence.verdict == "meets":
+            probed = untested(limits, self.alpha, "the budget ended the run before it was tested")
+        self.keep(Step(rung.name, candidate=self.candidates[rung.name], evidence=evidence, probe=probed))
 
     def bench(self, done: Sequence[Step[Candidate]]) -> Workbench:
         """What the next rung may use: train and selection, and what the rungs below found."""
@@ -201,6 +207,27 @@ class Run:
             "measuring", rung=rung, n=len(read), cap=test.cap, estimate=estimate, low=low, high=high
         )
 
+    def probe(self, rung: Rung, candidate: Candidate) -> Probe | None:
+        """Try the limits of a rung whose quality meets; None where the task sets none."""
+        limits = self.task.limits
+        if limits is None:
+            return None
+        self.progress.tell("rung", rung=rung.name, state="probing")
+        return probe_limits(self.store, self.runner, candidate, self.order, limits, self.alpha, self.progress)
+
+    def sample(self, rungs: Sequence[str]) -> None:
+        """Times of unbatched calls of these rungs, where they were measured and have none yet."""
+        concurrency = self.task.limits.concurrency if self.task.limits is not None else 1
+        for place, result in enumerate(self.results):
+            if result.rung in rungs and result.probe is None and result.evidence is not None:
+                candidate = self.candidates[result.rung]
+                try:
+                    probe = sample_times(self.store, self.runner, candidate, self.order, concurrency)
+                except BudgetEnded as end:
+                    self.progress.tell("note", text=f"times of {result.rung} were not sampled: {end}")
+                    return
+                self.results[place] = replace(result, probe=probe)
+
     def diagnose(self, rung: Rung, candidate: Candidate, evidence: Evidence) -> Gap | None:
         """Which gap the failures of a rung show, on selection items."""
         if not self.parts.selection:
@@ -239,11 +266,18 @@ class Run:
                 gap=step.gap,
                 build=build,
                 all_outcomes=self.outcomes.get(step.rung, ()) if self.exhaustive else (),
+                figures=self.figures(step.evidence),
+                probe=step.probe,
             )
         )
         state = "skipped" if step.skipped_because else "done"
-        verdict = step.evidence.verdict if step.evidence else None
+        verdict = step.verdict
         self.progress.tell("rung", rung=step.rung, state=state, reason=step.skipped_because, verdict=verdict)
+
+    def figures(self, evidence: Evidence | None) -> Mapping[str, Any]:
+        """The metric's figures over all outcomes that the test has read."""
+        summary = metric_of(self.task).summary
+        return {} if evidence is None or summary is None else summary(evidence.outcomes)
 
 
 class Clocked:

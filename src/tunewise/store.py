@@ -26,7 +26,7 @@ from tunewise.database import connect, failures_in_words, make_folder, migrate, 
 from tunewise.errors import RunError, SettingError
 from tunewise.evidence.records import Outcome
 from tunewise.models.door import Answer, Request
-from tunewise.store_account import Account, Spent
+from tunewise.store_account import Account, Spent, usd_of_building
 from tunewise.store_check import problems
 from tunewise.store_rows import (
     ANSWER_COLUMNS,
@@ -249,6 +249,11 @@ class Store:
             with self._writing():
                 self._insert("costs", {"rung": rung, "what": what, "usd": float(usd)})
             self._account.pay(usd)
+
+    def usd_of_building(self, rung: str) -> float | None:
+        """What the calls that built this rung cost in USD; None when there were some and none had a price."""
+        with self._lock, failures_in_words(self.path):
+            return usd_of_building(self._connection, rung)
 
     def spent(self) -> Spent:
         """What all sessions of this run have spent so far, this one up to now included."""

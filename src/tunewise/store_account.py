@@ -12,6 +12,12 @@ _SPENT_ON_CALLS = """
           UNION ALL SELECT tokens_in, tokens_out, usd, upper_usd FROM failures)
 """
 
+_USD_OF_BUILDING = """
+    SELECT count(*), sum(coalesce(usd, upper_usd))
+    FROM (SELECT usd, upper_usd, purpose, rung FROM calls
+          UNION ALL SELECT usd, upper_usd, purpose, rung FROM failures)
+    WHERE rung = :rung AND purpose NOT IN ('certification', 'gap', 'probe')
+"""
 _SECONDS_BEFORE = """
     SELECT sum(latest) FROM (
         SELECT max(at) AS latest FROM (
@@ -79,3 +85,9 @@ def _added(total: Any, more: Any) -> Any:
     if total is None or more is None:
         return more if total is None else total
     return total + more
+
+
+def usd_of_building(connection: sqlite3.Connection, rung: str) -> float | None:
+    """Prices of the calls that a rung was built with; None when there were some and none had a price."""
+    count, usd = connection.execute(_USD_OF_BUILDING, {"rung": rung}).fetchone()
+    return 0.0 if not count else usd

@@ -32,12 +32,13 @@ from tunewise.task_fields import (
     a_text,
     mistake,
 )
+from tunewise.task_limits import Economics, Limits
 from tunewise.task_metric import checked_options, known_metric, metric_mistakes, split_metric
 from tunewise.task_mistakes import explain, shown, take_out_not_yet
 
 # Keys of the design whose rung or measure does not exist yet, by the section they stand in.
 NOT_YET: Mapping[tuple[str, ...], frozenset[str]] = {
-    (): frozenset({"limits", "style", "teacher", "judge", "guard", "economics"}),
+    (): frozenset({"style", "teacher", "judge", "guard"}),
     ("output",): frozenset({"json_schema", "xml_schema", "markdown", "regex"}),
     ("training",): frozenset({"mix"}),
 }
@@ -227,12 +228,14 @@ class Task(Section):
     metric_options: Annotated[dict[str, Any], BeforeValidator(checked_options)] = {}  # noqa: RUF012
     target: Annotated[Number, Field(gt=0, lt=1)]
     tolerance: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    limits: Limits | None = None
     output: Output | None = None
     knowledge: Knowledge | None = None
     decoding: DecodingSettings = DecodingSettings()
     model: ModelSpec = "embedded"
     tune: Tune | None = None
     training: Training = Training()
+    economics: Economics | None = None
     budget: Budget | None = None
     on_not_proved: Literal["climb", "stop"] = "climb"
     advice: AdviceSection | None = None

@@ -95,6 +95,8 @@ def in_words(event: str, facts: dict[str, Any], named: bool = True) -> str | Non
         return f"{head}{total}{facts.get('text', '')}"
     if event == "training":
         return f"{head}step {facts.get('step')}/{facts.get('steps')}{_training(facts)}"
+    if event == "probing":
+        return f"{head}{facts.get('done')} of up to {facts.get('most')} unbatched calls for the limits"
     if event == "measuring":
         return f"{head}{_measuring(facts)}"
     return None

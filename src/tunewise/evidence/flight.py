@@ -214,8 +214,8 @@ class Flight:
             spending.settle(batch.reserved, None)
             expected, got = len(batch.asked), len(answers)
             raise DoorError(f"{door.name}: expected {expected} answers, one per request, got {got}.")
-        lost = math.fsum(map(_lost, batch.asked, answers))
-        spending.settle(batch.reserved, lost + math.fsum(map(_cost, batch.asked, answers)))
+        lost = math.fsum(map(lost_cost, batch.asked, answers))
+        spending.settle(batch.reserved, lost + math.fsum(map(cost_of, batch.asked, answers)))
         if lost:
             self._hands.store.record_cost("attempts without a reply, at most", lost, rung=self._rung)
         dearest[door.fingerprint] = max(
@@ -258,11 +258,11 @@ def answer_all(door: Door, requests: Sequence[Request]) -> list[Answer]:
     return door.answer(requests)
 
 
-def _cost(asked: Asked, answer: Answer) -> float:
+def cost_of(asked: Asked, answer: Answer) -> float:
     """USD to count for a call; where a priced door cannot tell, what it can have cost at most."""
     return (asked.upper_usd or 0.0) if answer.usd is None else answer.usd
 
 
-def _lost(asked: Asked, answer: Answer) -> float:
+def lost_cost(asked: Asked, answer: Answer) -> float:
     """USD that a priced host can have charged at most for attempts whose reply never came."""
     return answer.unanswered * (asked.upper_usd or 0.0)

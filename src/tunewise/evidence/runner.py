@@ -10,6 +10,7 @@ from typing import Protocol
 from tunewise.data import Example
 from tunewise.evidence.flight import Executor, Flight, Hands
 from tunewise.evidence.judgement import Test, read_outcomes
+from tunewise.evidence.probe import Prober
 from tunewise.evidence.records import Outcome, Score
 from tunewise.models.door import Answer, Door, Request
 from tunewise.progress import Progress
@@ -114,6 +115,10 @@ class Runner:
                         on_look(course.outcomes)
                 self._tell_spent()
         return Gathered(course.outcomes, course.stopped_at or len(course.outcomes))
+
+    def prober(self, door: Door, rung: str, concurrency: int) -> Prober:
+        """What sends unbatched calls whose times count; see ``Prober``."""
+        return Prober(self._hands, door, rung, concurrency)
 
     def _tell_spent(self) -> None:
         if time.monotonic() - self._told < TELL_EVERY_S:

@@ -63,6 +63,7 @@ class Answer:
     seconds: wall time of the call; for a call shared by a batch, the batch's time over its size.
     usd: price of the call, None when the door has no price.
     unanswered: attempts before this one that were sent and never answered; a host may charge for each.
+    first_token_s: seconds until the first token of the answer, for a call of its own; not on record.
     """
 
     text: str
@@ -75,6 +76,7 @@ class Answer:
     usd: float | None = None
     error: str | None = None
     unanswered: int = 0
+    first_token_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

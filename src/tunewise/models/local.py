@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import json
+import platform
 import threading
 import time
 from collections.abc import Sequence
@@ -110,7 +111,19 @@ class LocalDoor:
                     "tokens do not fit into the GPU's memory. Free some, or lower the batch size."
                 ) from error
             seconds = (time.perf_counter() - started) / len(prompts)
-        return [self._answer(*pair, seconds) for pair in zip(prompts, written, strict=True)]
+        alone = len(prompts) == 1
+        return [self._answer(*pair, seconds, alone) for pair in zip(prompts, written, strict=True)]
+
+    @property
+    def hardware(self) -> str:
+        """What the weights run on, for the report."""
+        import torch
+
+        device, dtype = weights.device_and_dtype()
+        number_format = str(dtype).removeprefix("torch.")
+        if torch.device(device).type == "cuda":
+            return f"{torch.cuda.get_device_name()}, {number_format}"
+        return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, {number_format}"
 
     def close(self) -> None:
         """Let go of the weights, unless another door to the same ones is open."""
@@ -131,7 +144,7 @@ class LocalDoor:
             )
         return Prompt(tuple(ids), longest, request.decoding.temperature, request.decoding.seed)
 
-    def _answer(self, prompt: "Prompt", written: "Written", seconds: float) -> Answer:
+    def _answer(self, prompt: "Prompt", written: "Written", seconds: float, alone: bool) -> Answer:
         kept = written.tokens[:-1] if written.finish == "stop" else written.tokens
         return Answer(
             text=self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False),
@@ -139,6 +152,7 @@ class LocalDoor:
             tokens_in=len(prompt.tokens),
             cached_in=written.cached,
             tokens_out=len(written.tokens),
+            first_token_s=written.first_s if alone else None,
             seconds=seconds,
             usd=None if self.usd_per_hour is None else seconds * self.usd_per_hour / 3600,
         )

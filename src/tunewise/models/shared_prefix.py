@@ -7,6 +7,7 @@ the tokens are those of transformers' plain ``generate``, except where the two b
 
 import hashlib
 import random
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,11 +43,15 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Tokens written, the stop token included if there is one; prompt tokens that were not read anew."""
+    """Tokens written, the stop token included if there is one; prompt tokens that were not read anew.
+
+    first_s: seconds from the start of the whole ``write`` to this answer's first token, where it is known.
+    """
 
     tokens: tuple[int, ...]
     finish: Literal["stop", "length"]
     cached: int = 0
+    first_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -59,9 +64,12 @@ class Row:
     draw: random.Random | None
     tokens: list[int] = field(default_factory=list)
     finish: Literal["stop", "length"] | None = None
+    first_at: float | None = None
 
     def take(self, token: int, stops: frozenset[int]) -> None:
         """Append a token, and note whether it was the last."""
+        if not self.tokens:
+            self.first_at = time.perf_counter()
         self.tokens.append(token)
         if token in stops:
             self.finish = "stop"
@@ -134,6 +142,7 @@ class JointGenerator:
         """One answer per prompt, in order. Every prompt has at least one token and fits the window."""
         if not prompts:
             return []
+        started = time.perf_counter()
         prefix, at_hand = self.encoded(common_start([prompt.tokens for prompt in prompts]))
         in_use = self.in_use(prefix)
         length = in_use.length if in_use else 0
@@ -143,7 +152,12 @@ class JointGenerator:
             self.write_batch(batch, in_use)
         # The prefix was read for the first row; for the others, and what was at hand, it came for nothing.
         return [
-            Written(tuple(row.tokens), row.finish or "length", length if row.place else at_hand)
+            Written(
+                tuple(row.tokens),
+                row.finish or "length",
+                length if row.place else at_hand,
+                None if row.first_at is None else row.first_at - started,
+            )
             for row in rows
         ]
 
