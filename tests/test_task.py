@@ -132,7 +132,7 @@ def test_all_mistakes_come_at_once_in_the_order_of_their_lines(write: Write) -> 
         ("tune: {model: {scripted: 'a:b', x: 1}}", "tune.model.x: unknown key (known here: scripted)"),
         ("1: 2", "line 5: 1: unknown key"),
         ("path: x", "line 5: path: unknown key"),
-        ("limits: {latency_ms: 500}", "line 5: limits: not supported yet"),
+        ("limits: {latency: 500}", "line 5: limits.latency: unknown key; did you mean 'latency_ms'?"),
         ("output: {json_schema: s.json}", "output.json_schema: not supported yet"),
         ("knowledge: {documents: handbook, changes: hourly}", "knowledge.changes: it must be 'never', "),
         ("advice: {knowledge_changes: dayly}", "advice.knowledge_changes: one of never, yearly"),

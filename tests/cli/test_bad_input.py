@@ -53,7 +53,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(folder):
 
 
 def test_a_key_that_is_not_built_yet_is_told_apart_from_an_unknown_one(folder):
-    assert_refused(decide(folder, limits={"latency_ms": 500}), "limits", "not supported yet")
+    assert_refused(decide(folder, teacher={"endpoint": "x"}), "teacher", "not supported yet")
 
 
 def test_all_mistakes_of_a_file_come_at_once(folder):
