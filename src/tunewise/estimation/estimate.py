@@ -186,7 +186,7 @@ def _setup(
         raise SettingError(f"unknown setting {unknown[0]!r}; known: {', '.join(sorted(SETTINGS))}")
     given = {name: value for name, value in settings.items() if value is not None}
     notes = []
-    if gpu is not None and (form := _format_for(gpu, given)) is not None:
+    if gpu is not None and (form := _format_for(gpu, method, given)) is not None:
         given |= form
         notes.append(f"{gpu.name} has no bf16, so the estimate is for {form['compute_dtype']}")
     mean = lengths.padded(int(given.get("micro_batch", 1)))
@@ -202,13 +202,13 @@ def _setup(
     return setup, tuple(notes)
 
 
-def _format_for(gpu: Gpu, given: Mapping[str, Any]) -> dict[str, str] | None:
+def _format_for(gpu: Gpu, method: str, given: Mapping[str, Any]) -> dict[str, str] | None:
     """Another format than bf16 where the GPU lacks it and the user named none."""
     if "bf16" not in gpu.lacks or "compute_dtype" in given:
         return None
     form = "fp32" if "fp16" in gpu.lacks else "fp16"
-    quantised = given.get("weight_dtype") is not None
-    return {"compute_dtype": form} if quantised else {"compute_dtype": form, "weight_dtype": form}
+    own = method == "qlora" or "weight_dtype" in given
+    return {"compute_dtype": form} if own else {"compute_dtype": form, "weight_dtype": form}
 
 
 def _correction(shape: Shape, setup: Setup, gpu: Gpu | None) -> calibration.Correction:

@@ -13,7 +13,7 @@ nvidia-smi shows. All in GiB (2^30 bytes) on the fullest GPU.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tunewise.estimation import activations, state
+from tunewise.estimation import activations, activations_fp32, state
 from tunewise.estimation.setup import Setup
 from tunewise.estimation.shapes import Shape
 
@@ -65,6 +65,8 @@ def memory(shape: Shape, setup: Setup) -> Memory:
     run = setup.complete()
     static = state.of(shape, run)
     moving = activations.of(shape, run)
+    if run.compute_dtype == "fp32":
+        moving = activations_fp32.of(shape, run, moving)
     training = _phases(shape, run, static, moving)
     peak = max(training, key=lambda name: training[name])
     expected = training[peak] / GIB

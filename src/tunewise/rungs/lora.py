@@ -14,6 +14,7 @@ from tunewise.rungs.rung import Outlook, Workbench
 from tunewise.rungs.search import selection_items
 from tunewise.training import checkpoints, trust
 from tunewise.training.masks import Rendered, TrainRow, render_rows
+from tunewise.training.measured import against_estimate
 from tunewise.training.recipe import Recipe, Snapshot, best_precision, train
 
 FEWEST_ROWS = 8
@@ -96,12 +97,20 @@ class Lora:
             "tried": tried,
             "adapter_bytes": adapter_bytes,
             "peak_memory_bytes": peak_memory(),
+            "memory_estimate": against_estimate(named(bench), trained.facts),
             "checks": checks,
             "build_seconds": round(time.monotonic() - started, 2),
         }
         checkpoints.write_json(home / "done.json", facts)
         shutil.rmtree(home / "work", ignore_errors=True)
         return facts
+
+
+def named(bench: Workbench) -> str:
+    """The model that is tuned, as the task names it."""
+    tune = bench.task.tune
+    spec = tune.model if tune is not None and tune.model is not None else bench.task.model
+    return spec if isinstance(spec, str) else ""
 
 
 def opened(bench: Workbench, adapter: Path | None) -> Door:

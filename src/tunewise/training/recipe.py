@@ -134,7 +134,7 @@ def train(
         watch = trainer.Watch(work, held_out, recipe, shape, progress, save_seconds)
         if not any(snapshot.step == wanted for snapshot in snapshots_in(work)):
             trainer.run(base, model, rows, recipe, watch)
-        facts = trainer.describe(model)
+        facts = trainer.describe(model) | {"memory": watch.memory.facts()}
         del model
         gc.collect()  # the trainer is full of cycles, and the finalists need the memory
     snapshots = snapshots_in(work)

@@ -26,6 +26,7 @@ from tunewise.models import weights
 from tunewise.progress import Progress
 from tunewise.training import checkpoints, trust
 from tunewise.training.masks import IGNORED, TrainRow
+from tunewise.training.measured import MemoryWatch
 from tunewise.training.packing import rows_per_pass, tensors
 from tunewise.training.recipe import WARMUP_SHARE, Recipe
 
@@ -39,6 +40,7 @@ class PackedTrainer(SFTTrainer):
 
     precision: str = "fp32"
     step_loss: float = 0.0
+    memory: MemoryWatch | None = None
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -48,6 +50,8 @@ class PackedTrainer(SFTTrainer):
             if "logits_to_keep" not in inputs:
                 parent: Any = super()
                 return parent.compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            if self.memory is not None:
+                self.memory.see_pass(inputs["input_ids"].numel(), inputs["logits_to_keep"].numel())
             total, count = pack_loss(model, inputs)
         return total / (count if num_items_in_batch is None else num_items_in_batch)
 
@@ -148,12 +152,14 @@ def run(base: Path, model: Any, rows: Sequence[TrainRow], recipe: Recipe, watch:
     )
     trainer.remove_callback(PrinterCallback)
     trainer.precision = recipe.precision
+    trainer.memory = watch.memory if recipe.packed else None
     watch.trainer = trainer
     resumed = checkpoints.newest_whole(watch.work / "steps")
     try:
         with fast_fp32():
             trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
     finally:
+        watch.memory.close()
         watch.trainer = None  # they hold each other, and the trainer the weights
 
 
@@ -220,6 +226,7 @@ class Watch(TrainerCallback):
         self.save_seconds = save_seconds
         self.seconds = 0.0
         self.losses: list[float] = []
+        self.memory = MemoryWatch()
         self.trainer: PackedTrainer | None = None
         self._mark = self._saved = 0.0
 
@@ -230,9 +237,15 @@ class Watch(TrainerCallback):
             self.seconds, self.losses = said["seconds"], said["losses"]
         self._mark = self._saved = time.monotonic()
 
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Watch the memory of a few steps."""
+        if self.recipe.packed:
+            self.memory.before_step(kwargs["model"], kwargs["optimizer"])
+
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Tell how far it is; ask for a checkpoint when the last one is long ago."""
         assert self.trainer is not None
+        self.memory.after_step()
         now = time.monotonic()
         self.seconds, self._mark = self.seconds + now - self._mark, now
         self.losses.append(self.trainer.step_loss)
