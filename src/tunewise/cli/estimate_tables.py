@@ -30,6 +30,7 @@ def print_estimate(found: dict[str, Any], all_gpus: bool = False) -> None:
     _rest(console, found)
     _gpus(console, found, all_gpus)
     _serving(console, found)
+    _rule(console, found)
     if found["calibration"]["said"]:
         console.print(escape(found["calibration"]["said"].capitalize()) + ".", soft_wrap=True)
     for warning in found["warnings"]:
@@ -216,3 +217,13 @@ def _serving(console: Console, found: dict[str, Any]) -> None:
                 f"{many['merged_models_that_fit']:,.0f} merged models."
             )
         console.print(line, soft_wrap=True)
+
+
+def _rule(console: Console, found: dict[str, Any]) -> None:
+    rule = found["rule_of_thumb"]
+    console.print(
+        f"Rule of thumb ({rule['formula']}): {rule['gib']:.1f} GiB, {rule['gpu']}; "
+        f"{escape('; '.join(rule['errs']))}.",
+        style="dim",
+        soft_wrap=True,
+    )

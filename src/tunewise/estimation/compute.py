@@ -14,8 +14,8 @@ Time is a sum of what a step waits for:
     launches      a fixed time per layer and step
     sharding      a fixed time per layer and step, and what the link cannot hide behind the products
 
-The four constants below were fitted on the 184 single-source rows of fms-acceleration (A100 80GB); how they
-do on other trainers and GPUs is what ``benchmarks/time.py`` prints.
+The constants below were fitted on the runs of fms-acceleration (A100 80GB); how they do on
+other trainers and GPUs is what ``benchmarks/training_time.py`` prints.
 """
 
 from collections.abc import Mapping
@@ -28,13 +28,8 @@ from tunewise.estimation.shapes import Shape
 
 # Times that an activation saved for the backward pass is moved through memory in one pass with recomputation.
 MOVES: Mapping[str, float] = {"plain": 37.0, "fused": 20.0}
-STACK_KERNELS: Mapping[str, str] = {  # unsloth: assumed to be as its own kernels suggest
-    "hf": "plain",
-    "litgpt": "plain",
-    "torchtune": "plain",
-    "hf-fused": "fused",
-    "unsloth": "fused",
-}
+# Unsloth is assumed to be as fast as its own kernels suggest; compiled runs count as fused.
+FUSED = ("hf-fused", "unsloth")
 ADAPTER_BYTES = 10.5  # per input and output element of an adapted matrix, token and pass
 LAUNCH_SECONDS = 0.004  # per layer and step, on a GPU
 SHARD_SECONDS = 0.0055  # per layer and step, gathering and scattering that nothing hides
@@ -153,7 +148,7 @@ def _parts(shape: Shape, setup: Setup, gpu: Gpu, flops: Flops) -> dict[str, floa
     bandwidth = gpu.bandwidth_gb_s * 1e9
     passes = {"none": 3.0, "selective": 3 + SELECTIVE, "full": 4.0}[setup.checkpointing] / 4
     wide = 2.0 if setup.compute_dtype == "fp32" else 1.0
-    kernels = "fused" if setup.compile else STACK_KERNELS[setup.stack]
+    kernels = "fused" if setup.compile or setup.stack in FUSED else "plain"
     per_pass = {
         "products": flops.executed * tokens / (peak_flops(setup, gpu) * gpu.reachable),
         "elementwise": MOVES[kernels] * activation_bytes(shape) * wide * passes * tokens / bandwidth,

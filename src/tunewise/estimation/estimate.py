@@ -20,6 +20,7 @@ from tunewise.estimation.lengths import Lengths, fixed
 from tunewise.estimation.memory import Memory, Range, memory
 from tunewise.estimation.models import find_model
 from tunewise.estimation.money import usd
+from tunewise.estimation.rule import RuleOfThumb, rule_of_thumb
 from tunewise.estimation.setup import QUANTISED, Setup
 from tunewise.estimation.shapes import Shape
 
@@ -61,6 +62,7 @@ class Estimate:
     runs: tuple[Run, ...]
     smallest: Gpu | None
     inference: Inference
+    rule: RuleOfThumb
     calibrated: calibration.Correction
     warnings: tuple[str, ...] = field(default=())
 
@@ -136,6 +138,7 @@ def estimate(
         runs=tuple(runs),
         smallest=smallest(others),
         inference=serve,
+        rule=rule_of_thumb(shape, setup, found),
         calibrated=calibrated,
         warnings=(*found.warnings, *notes),
     )

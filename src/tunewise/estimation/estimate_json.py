@@ -39,6 +39,7 @@ def to_json(found: "Estimate") -> dict[str, Any]:
         "gpus": [_fit(one, _run_on(found, one)) for one in found.fits],
         "smallest_gpu": None if found.smallest is None else found.smallest.name,
         "inference": _inference(found),
+        "rule_of_thumb": found.rule.as_dict(),
         "calibration": {
             "runs": found.calibrated.runs,
             "memory_factor": found.calibrated.memory,
