@@ -16,6 +16,7 @@ _HOME_OF = {
     "compare": "tunewise.scoring.compare",
     "advise": "tunewise.advice.advise",
     "estimate": "tunewise.estimation.estimate",
+    "bench": "tunewise.benchmarks.bench",
     "load_task": "tunewise.task",
     "Task": "tunewise.task",
     "Decision": "tunewise.decision",

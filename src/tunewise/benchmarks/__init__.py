@@ -1,0 +1,1 @@
+"""General benchmarks: what a model could do before it was tuned, and can still do after."""

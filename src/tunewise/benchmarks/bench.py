@@ -1,0 +1,202 @@
+"""``tunewise bench``: general benchmarks of a model, and what a second model lost against it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunewise.benchmarks import tasks
+from tunewise.benchmarks.comparison import Comparison, compare, pooled
+from tunewise.benchmarks.data import items_of
+from tunewise.benchmarks.figures import Figure
+from tunewise.benchmarks.item import Benchmark, Item
+from tunewise.benchmarks.scorer import LocalScorer, Outcome
+from tunewise.benchmarks.scores import at_chance, chance, figures, rights
+from tunewise.errors import DataError, SettingError
+from tunewise.progress import Progress, Silent
+
+FEW = 100  # below that many items an interval is wider than most differences that matter
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One benchmark of one model. outcome: item by item; guessing: what chance gives, None where nothing can
+    be guessed; guesses: the interval of the main figure does not exclude chance."""
+
+    benchmark: Benchmark
+    outcome: Outcome
+    figures: dict[str, Figure]
+    guessing: float | None
+    guesses: bool
+
+    @property
+    def main(self) -> Figure:
+        """The figure that comparisons use."""
+        return self.figures[self.benchmark.main]
+
+    def notes(self) -> list[str]:
+        """What a reader of the figures has to know."""
+        found = []
+        n = len(self.outcome.items)
+        if self.guesses:
+            found.append(
+                f"not above chance ({self.guessing:.2f}): a drop cannot be seen here; take hellaswag, piqa, "
+                "arc_easy or lambada for a model of this size"
+            )
+        if self.outcome.cut:
+            shown = ", ".join(self.outcome.cut[:3]) + (", ..." if len(self.outcome.cut) > 3 else "")
+            found.append(
+                f"{len(self.outcome.cut)} of {n} items do not fit into the model and were cut at the "
+                f"left, where the examples stand ({shown})"
+            )
+        if n < FEW:
+            found.append(f"only {n} items: read the interval, not the figure")
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Figures and conditions; items by id are left out."""
+        return {
+            "benchmark": self.benchmark.name,
+            "about": self.benchmark.about,
+            "shots": self.benchmark.shots,
+            "n": len(self.outcome.items),
+            "main": self.benchmark.main,
+            "figures": {name: figure.to_json() for name, figure in self.figures.items()},
+            "chance": self.guessing,
+            "at_chance": self.guesses,
+            "cut": list(self.outcome.cut),
+            "known_before": self.outcome.found,
+            "seconds": self.outcome.seconds,
+            "notes": self.notes(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReport:
+    """All benchmarks of one model; with a second model, its benchmarks and the paired comparison."""
+
+    model: str
+    adapter: str | None
+    measured: list[Measured]
+    compared_with: str | None = None
+    second: list[Measured] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
+    pooled: Comparison | None = None
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``--json`` prints."""
+        return {
+            "model": self.model,
+            "adapter": self.adapter,
+            "benchmarks": [measured.to_json() for measured in self.measured],
+            "compared_with": self.compared_with,
+            "second": [measured.to_json() for measured in self.second],
+            "comparisons": [comparison.to_json() for comparison in self.comparisons],
+            "pooled": self.pooled.to_json() if self.pooled else None,
+            "left_out": [{"benchmark": name, "why": why} for name, why in self.left_out],
+        }
+
+
+def bench(
+    model: str | Path,
+    *,
+    adapter: Path | None = None,
+    tasks: Sequence[str] | None = None,
+    data: Path | None = None,
+    limit: int | None = None,
+    compare_with: str | Path | None = None,
+    keep: bool = True,
+    progress: Progress | None = None,
+) -> BenchReport:
+    """General benchmarks of a local model, scored as lm-evaluation-harness scores them.
+
+    model: ``embedded``, a folder or a hub id; adapter: a LoRA adapter on it. tasks: names, or paths of .jsonl
+    files; None: every benchmark whose rows lie in ``data``. data: a folder of rows; None: the hub. limit: at
+    most so many items of each (``data.spread``). compare_with: a second model, or an adapter on ``model``; the comparison says
+    what it lost against the first. keep: use and fill the scores in the user's cache folder.
+
+    Raises SettingError for an unknown benchmark or a model that cannot be used, DataError for rows that are
+    not there or not what they should be.
+    """
+    if limit is not None and limit < 1:
+        raise SettingError(f"limit: expected at least 1 item, got {limit}")
+    chosen, left_out = chosen_items(tasks, data, limit)
+    told = progress or Silent()
+    first = measure(LocalScorer(model, adapter, keep=keep), chosen, told)
+    named = str(adapter) if adapter else None
+    if compare_with is None:
+        return BenchReport(str(model), named, first, left_out=left_out)
+    other = second_scorer(model, compare_with, keep)
+    second = measure(other, chosen, told)
+    comparisons = [
+        compare(a.benchmark, a.outcome.items, b.outcome.items, a.guessing, a.guesses)
+        for a, b in zip(first, second, strict=True)
+    ]
+    return BenchReport(
+        str(model), named, first, str(compare_with), second, comparisons, pool(first, second), left_out
+    )
+
+
+def second_scorer(model: str | Path, compare_with: str | Path, keep: bool) -> LocalScorer:
+    """The scorer of the second model: an adapter on the first one's base, or a model of its own."""
+    if Path(compare_with, "adapter_config.json").is_file():
+        return LocalScorer(model, Path(compare_with), keep=keep)
+    return LocalScorer(compare_with, keep=keep)
+
+
+def pool(first: Sequence[Measured], second: Sequence[Measured]) -> Comparison | None:
+    """All benchmarks of right answers on which the first model is above chance, as one."""
+    return pooled(
+        {
+            a.benchmark.name: (
+                rights(a.benchmark, a.outcome.items)[a.benchmark.main],
+                rights(b.benchmark, b.outcome.items)[b.benchmark.main],
+            )
+            for a, b in zip(first, second, strict=True)
+            if a.benchmark.kind in ("choice", "word") and not a.guesses
+        }
+    )
+
+
+def chosen_items(
+    names: Sequence[str] | None, data: Path | None, limit: int | None
+) -> tuple[list[tuple[Benchmark, list[Item]]], list[tuple[str, str]]]:
+    """Benchmarks with their items, and those left out with the reason. Rows of named ones must be there."""
+    if names is not None:
+        if not names:
+            raise SettingError(f"expected at least one benchmark of {', '.join(tasks.NAMES)}")
+        return [(b, items_of(b, data, limit)) for b in map(tasks.find, dict.fromkeys(names))], []
+    if data is None:
+        raise SettingError(
+            "say which benchmarks (--tasks hellaswag,arc_easy), or in which folder rows lie (--data)"
+        )
+    chosen, left_out = [], []
+    for benchmark in tasks.ALL:
+        try:
+            chosen.append((benchmark, items_of(benchmark, data, limit)))
+        except DataError as error:
+            left_out.append((benchmark.name, str(error)))
+    if not chosen:
+        raise DataError(f"{data}: no rows of any benchmark are there. {left_out[0][1]}")
+    return chosen, left_out
+
+
+def measure(
+    scorer: LocalScorer, chosen: Sequence[tuple[Benchmark, list[Item]]], progress: Progress
+) -> list[Measured]:
+    """Each benchmark in turn; the weights are let go of afterwards."""
+    found = []
+    for benchmark, items in chosen:
+
+        def told(done: int, total: int, name: str = benchmark.name) -> None:
+            progress.tell("building", rung=name, text="items", done=done, total=total)
+
+        outcome = scorer.score(items, told)
+        guessing = chance(benchmark, items)
+        every = figures(benchmark, outcome.items)
+        found.append(
+            Measured(benchmark, outcome, every, guessing, at_chance(every[benchmark.main], guessing))
+        )
+    scorer.close()
+    return found

@@ -1,0 +1,78 @@
+"""Items -> scores, with a local model: tokenised, looked up, read, remembered."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewise.benchmarks.encode import encode
+from tunewise.benchmarks.item import Item
+from tunewise.benchmarks.kept import KeptScores
+from tunewise.benchmarks.scores import Scored, scored
+from tunewise.models import weights
+from tunewise.models.local import LocalDoor
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Scores in the order of the items. cut: ids of items whose beginning did not fit into the model.
+    found: items that were known from before. seconds: of tokenising and reading, without loading weights."""
+
+    items: list[Scored]
+    cut: tuple[str, ...]
+    found: int
+    seconds: float
+
+
+class LocalScorer:
+    """Scores items with weights on this machine; they are loaded at the first item that is not known.
+
+    model: ``embedded``, a folder or a hub id; adapter: a folder in PEFT's layout. keep: look scores up in the
+    user's cache folder and leave new ones there. Raises SettingError for what cannot be used.
+    """
+
+    def __init__(self, model: str | Path, adapter: Path | None = None, *, keep: bool = True) -> None:
+        self.door = LocalDoor(model, adapter=adapter)
+        self.tokenizer = self.door.tokenizer
+        self.window = self.door.context_window
+        self.kept = KeptScores(self.door.fingerprint) if keep else None
+        self._reader: Any = None
+
+    def score(self, items: Sequence[Item], told: Callable[[int, int], None] | None = None) -> Outcome:
+        """One Scored per item, in order. told: called with items done and items to do."""
+        started, loading = time.perf_counter(), 0.0
+        encoded = encode(self.tokenizer, items, self.window)
+        known = self.kept.find(encoded.questions) if self.kept else {}
+        missing = [number for number in range(len(items)) if number not in known]
+        if missing:
+            loading = self._load()
+            asked = [encoded.questions[number] for number in missing]
+            base = len(known)
+            readings = self._reader.read(
+                asked, (lambda done: told(base + done, len(items))) if told else None
+            )
+            values = [(reading.logprobs, reading.greedy) for reading in readings]
+            if self.kept:
+                self.kept.keep(asked, values)
+            known |= dict(zip(missing, values, strict=True))
+        results = []
+        for number, (item, question) in enumerate(zip(items, encoded.questions, strict=True)):
+            tokens = sum(len(s) - first for s, first in zip(question.sequences, question.firsts, strict=True))
+            results.append(scored(item, *known[number], tokens))
+        seconds = time.perf_counter() - started - loading
+        return Outcome(results, encoded.cut, len(items) - len(missing), seconds)
+
+    def _load(self) -> float:
+        """Weights in memory; seconds it took."""
+        started = time.perf_counter()
+        if self._reader is None:
+            from tunewise.models.tree_scoring import scorer_for
+
+            self._reader = scorer_for(weights.load_model(self.door.folder, self.door.adapter))
+        return time.perf_counter() - started
+
+    def close(self) -> None:
+        """Let go of the weights."""
+        self._reader = None
+        self.door.close()

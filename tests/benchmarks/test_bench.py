@@ -1,0 +1,163 @@
+"""``tunewise bench`` on a tiny random model: scores, kept scores, comparison, bad input."""
+
+import json
+import random
+
+import pytest
+
+pytest.importorskip("torch")
+
+from typer.testing import CliRunner
+
+from tunewise.benchmarks.bench import bench
+from tunewise.benchmarks.item import Item
+from tunewise.benchmarks.scorer import LocalScorer
+from tunewise.errors import DataError, SettingError
+
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "ate", "all", "of", "it", "by", "noon"]
+
+
+def words(rng, low, high):
+    return " ".join(rng.choice(WORDS) for _ in range(rng.randint(low, high)))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Made-up rows of four benchmarks."""
+    rng = random.Random(3)
+    folder = tmp_path_factory.mktemp("data")
+
+    def write(name, rows):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def choices(count):
+        return {"choices": [words(rng, 1, 6) for _ in range(count)], "answer_index": rng.randrange(count)}
+
+    write(
+        "arc/arc_easy_test.jsonl",
+        [{"id": f"e{n}", "question": words(rng, 3, 15), **choices(4)} for n in range(40)],
+    )
+    write("piqa/piqa.jsonl", [{"id": f"p{n}", "question": words(rng, 3, 9), **choices(2)} for n in range(30)])
+    rows = [
+        {"id": f"m{n}", "subject": f"s{n % 2}", "question": words(rng, 3, 9), **choices(4)} for n in range(30)
+    ]
+    write("mmlu/mmlu_test.jsonl", rows[:20])
+    write("mmlu/mmlu_dev.jsonl", rows[20:])
+    write("lambada/rows.jsonl", [{"context": words(rng, 9, 20), "continuation": "cat"} for _ in range(12)])
+    (folder / "text").mkdir()
+    (folder / "text" / "prose.txt").write_text("\n\n".join(words(rng, 60, 90) for _ in range(30)))
+    return folder
+
+
+def alone(folder, context, ending):
+    """lm-evaluation-harness's way, written out: one sequence, log-softmax, sum over the ending."""
+    import torch
+
+    from tunewise.models.weights import load_model, load_tokenizer
+
+    tokenizer, model = load_tokenizer(folder), load_model(folder)
+    whole, before = tokenizer(context + ending)["input_ids"], len(tokenizer(context)["input_ids"])
+    with torch.inference_mode():
+        logprobs = torch.log_softmax(model(torch.tensor([whole])).logits[0].double(), -1)
+    return sum(float(logprobs[place - 1, whole[place]]) for place in range(before, len(whole)))
+
+
+def test_scores_are_those_of_each_ending_read_alone(tiny_folder):
+    items = [
+        Item("1", "the cat sat on", (" a mat", " noon", " it by noon and ate")),
+        Item("2", "of it", (" all",)),
+    ]
+    outcome = LocalScorer(tiny_folder).score(items)
+    for item, scored in zip(items, outcome.items, strict=True):
+        expected = [alone(tiny_folder, item.context, ending) for ending in item.endings]
+        assert scored.logprobs == pytest.approx(expected, abs=2e-4)
+
+
+def test_every_benchmark_with_rows_is_measured_and_the_others_are_named(tiny_folder, data):
+    report = bench(tiny_folder, data=data).to_json()
+    assert [b["benchmark"] for b in report["benchmarks"]] == [
+        "arc_easy", "mmlu", "mmlu_5shot", "piqa", "lambada", "text"
+    ]  # fmt: skip
+    for measured in report["benchmarks"]:
+        main = measured["figures"][measured["main"]]
+        assert main["low"] <= main["estimate"] <= main["high"]
+    assert {"hellaswag", "boolq"} <= {row["benchmark"] for row in report["left_out"]}
+
+
+def test_a_random_model_is_at_chance_and_that_is_said(tiny_folder, data):
+    (measured,) = bench(tiny_folder, data=data, tasks=["arc_easy"]).measured
+    assert measured.guesses
+    assert any("not above chance (0.25)" in note for note in measured.notes())
+
+
+def test_examples_that_do_not_fit_are_said(make_folder, data):
+    small = make_folder(max_position_embeddings=64)
+    (measured,) = bench(small, data=data, tasks=["mmlu_5shot"]).measured
+    assert len(measured.outcome.cut) == 20
+    assert any("do not fit into the model and were cut at the left" in note for note in measured.notes())
+
+
+def test_kept_scores_are_found_again_and_never_by_another_model(tiny_folder, make_folder, data):
+    first = bench(tiny_folder, data=data, tasks=["arc_easy"], limit=20).measured[0].outcome
+    again = bench(tiny_folder, data=data, tasks=["arc_easy"]).measured[0].outcome
+    assert (first.found, again.found) == (0, 20)
+    assert again.items[:20] == first.items
+    assert bench(make_folder(seed=5), data=data, tasks=["arc_easy"]).measured[0].outcome.found == 0
+    assert bench(tiny_folder, data=data, tasks=["arc_easy"], keep=False).measured[0].outcome.found == 0
+
+
+def test_a_model_against_itself_loses_nothing(tiny_folder, data):
+    report = bench(tiny_folder, data=data, tasks=["arc_easy", "text"], compare_with=tiny_folder)
+    arc, text = report.comparisons
+    assert (arc.lost, arc.gained, arc.drop.estimate) == (0, 0, 0)
+    assert arc.drop.low < 0 < arc.drop.high
+    assert text.drop.estimate == 0
+
+
+def test_another_model_is_compared_item_by_item(tiny_folder, make_folder, data):
+    report = bench(tiny_folder, data=data, tasks=["piqa", "arc_easy"], compare_with=make_folder(seed=2))
+    piqa = report.comparisons[0]
+    assert piqa.lost + piqa.gained > 0
+    assert piqa.drop.estimate == pytest.approx(piqa.first - piqa.second)
+    assert piqa.above_chance.estimate is None
+    assert "not above chance" in piqa.why
+    json.dumps(report.to_json(), allow_nan=False)
+
+
+def test_a_limit_below_one_and_no_benchmark_at_all_are_refused(tiny_folder, data, tmp_path):
+    with pytest.raises(SettingError, match="at least 1 item"):
+        bench(tiny_folder, data=data, limit=0)
+    with pytest.raises(SettingError, match="--tasks"):
+        bench(tiny_folder)
+    with pytest.raises(DataError, match="no rows of any benchmark"):
+        bench(tiny_folder, data=tmp_path)
+
+
+def test_the_command_prints_one_json_document_on_standard_output(tiny_folder, data):
+    from tunewise.cli.main import app
+
+    said = CliRunner().invoke(
+        app, ["bench", str(tiny_folder), "--data", str(data), "--tasks", "piqa", "--json"]
+    )
+    assert said.exit_code == 0
+    assert json.loads(said.stdout)["benchmarks"][0]["n"] == 30
+
+
+def test_the_command_prints_tables_and_what_has_to_be_known(tiny_folder, data):
+    from tunewise.cli.main import app
+
+    arguments = [
+        "bench",
+        str(tiny_folder),
+        "--data",
+        str(data),
+        "--tasks",
+        "piqa,text",
+        "--compare",
+        str(tiny_folder),
+    ]
+    said = CliRunner().invoke(app, arguments)
+    assert said.exit_code == 0
+    assert "bits_per_byte" in said.stdout
+    assert "piqa" in said.stdout

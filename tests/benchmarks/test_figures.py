@@ -1,0 +1,97 @@
+"""Figures against their definitions, statsmodels and simulation."""
+
+import math
+import random
+
+import pytest
+from statsmodels.stats.proportion import proportion_confint
+
+from tunewise.benchmarks.figures import (
+    UNDEFINED,
+    items_to_see,
+    paired_difference,
+    ratio,
+    share,
+    smallest_visible_drop,
+)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 5), (5, 5), (37, 100), (1, 2000)])
+def test_a_share_has_the_interval_that_statsmodels_gives(successes, n):
+    low, high = proportion_confint(successes, n, method="wilson")
+    figure = share(successes, n)
+    assert (figure.low, figure.high) == (pytest.approx(low, abs=1e-12), pytest.approx(high, abs=1e-12))
+
+
+def test_no_items_have_no_share():
+    assert share(0, 0) == UNDEFINED
+    assert paired_difference(0, 0, 0) == UNDEFINED
+
+
+def test_a_paired_difference_without_changes_has_tangos_closed_form():
+    z2 = 1.959963984540054**2
+    figure = paired_difference(0, 0, 50)
+    assert figure.estimate == 0
+    assert figure.high == pytest.approx(z2 / (50 + z2), abs=1e-6)
+    assert figure.low == pytest.approx(-z2 / (50 + z2), abs=1e-6)
+
+
+def test_a_paired_difference_solves_the_score_equation_at_both_ends():
+    lost, gained, n = 12, 3, 100
+    figure = paired_difference(lost, gained, n)
+
+    def z(delta):  # Tango 1998, written out anew
+        b = -(lost + gained) + (2 * n - lost + gained) * delta
+        q = (math.sqrt(b * b + 8 * n * gained * delta * (1 - delta)) - b) / (4 * n)
+        return (lost - gained - n * delta) / math.sqrt(n * (2 * q + delta * (1 - delta)))
+
+    assert z(figure.low) == pytest.approx(1.96, abs=1e-3)
+    assert z(figure.high) == pytest.approx(-1.96, abs=1e-3)
+
+
+def test_swapping_the_models_mirrors_the_paired_difference():
+    one, other = paired_difference(9, 2, 60), paired_difference(2, 9, 60)
+    assert one.low == pytest.approx(-other.high, abs=1e-9)
+    assert one.high == pytest.approx(-other.low, abs=1e-9)
+
+
+@pytest.mark.parametrize(("lost", "gained", "n"), [(40, 0, 40), (0, 40, 40), (1, 0, 1)])
+def test_a_paired_difference_at_the_edge_stays_within_one(lost, gained, n):
+    figure = paired_difference(lost, gained, n)
+    assert -1 <= figure.low <= figure.estimate <= figure.high <= 1
+
+
+def test_the_paired_interval_covers_the_truth_in_about_95_of_100_cases():
+    rng = random.Random(11)
+    n, lost_rate, gained_rate, covered = 120, 0.08, 0.03, 0
+    for _ in range(600):
+        draws = [rng.random() for _ in range(n)]
+        lost = sum(x < lost_rate for x in draws)
+        gained = sum(lost_rate <= x < lost_rate + gained_rate for x in draws)
+        figure = paired_difference(lost, gained, n)
+        covered += figure.low <= lost_rate - gained_rate <= figure.high
+    assert 0.925 <= covered / 600 <= 0.98
+
+
+def test_the_ratio_of_equal_sizes_is_the_mean_with_students_interval():
+    figure = ratio([1.0, 2.0, 3.0, 4.0], [1.0] * 4)
+    assert figure.estimate == 2.5
+    assert figure.high - figure.estimate == pytest.approx(3.182446 * math.sqrt(5 / 3) / 2, abs=1e-5)
+
+
+def test_one_unit_has_an_estimate_and_no_interval():
+    figure = ratio([3.0], [2.0])
+    assert (figure.estimate, figure.low, figure.high) == (1.5, None, None)
+
+
+def test_the_items_needed_are_those_of_the_table_in_the_research():
+    # base 0.60, churn 3 %: a true drop of 10 % needs about 1,062 items, one of 20 % about 168
+    assert items_to_see(0.10, 0.6, 0.03) == pytest.approx(1062, abs=2)
+    assert items_to_see(0.20, 0.6, 0.03) == pytest.approx(168, abs=2)
+    assert items_to_see(0.05, 0.6, 0.03) is None
+
+
+def test_fewer_items_see_only_larger_drops():
+    drops = [smallest_visible_drop(n, 0.6) for n in (100, 200, 1000, 5000)]
+    assert drops == sorted(drops, reverse=True)
+    assert smallest_visible_drop(5, 0.3) is None
