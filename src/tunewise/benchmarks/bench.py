@@ -113,8 +113,8 @@ def bench(
 
     model: ``embedded``, a folder or a hub id; adapter: a LoRA adapter on it. tasks: names, or paths of .jsonl
     files; None: every benchmark whose rows lie in ``data``. data: a folder of rows; None: the hub. limit: at
-    most so many items of each (``data.spread``). compare_with: a second model, or an adapter on ``model``; the comparison says
-    what it lost against the first. keep: use and fill the scores in the user's cache folder.
+    most so many items of each (``data.spread``). compare_with: a second model, or an adapter on
+    ``model``; the comparison says what it lost against the first. keep: use and fill the scores in the user's cache folder.
 
     Raises SettingError for an unknown benchmark or a model that cannot be used, DataError for rows that are
     not there or not what they should be.
