@@ -40,8 +40,8 @@ class Measured:
         n = len(self.outcome.items)
         if self.guesses:
             found.append(
-                f"not above chance ({self.guessing:.2f}): a drop cannot be seen here; take hellaswag, piqa, "
-                "arc_easy or lambada for a model of this size"
+                f"not above chance ({self.guessing:.2f}), so that a drop cannot be seen; hellaswag, piqa, "
+                "arc_easy and lambada suit small models"
             )
         if self.outcome.cut:
             shown = ", ".join(self.outcome.cut[:3]) + (", ..." if len(self.outcome.cut) > 3 else "")
@@ -113,8 +113,8 @@ def bench(
 
     model: ``embedded``, a folder or a hub id; adapter: a LoRA adapter on it. tasks: names, or paths of .jsonl
     files; None: every benchmark whose rows lie in ``data``. data: a folder of rows; None: the hub. limit: at
-    most so many items of each (``data.spread``). compare_with: a second model, or an adapter on
-    ``model``; the comparison says what it lost against the first. keep: use and fill the scores in the user's cache folder.
+    most so many items of each (``data.spread``). compare_with: a second model, or an adapter on ``model``;
+    the comparison says what it lost against the first. keep: use and fill the scores in the user's cache.
 
     Raises SettingError for an unknown benchmark or a model that cannot be used, DataError for rows that are
     not there or not what they should be.

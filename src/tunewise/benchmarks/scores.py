@@ -57,14 +57,14 @@ def scored(item: Item, logprobs: Sequence[float], greedy: Sequence[bool], tokens
 
 
 def rights(benchmark: Benchmark, items: Sequence[Scored]) -> dict[str, list[int]]:
-    """0 or 1 per item, for each thing that is counted: ``acc`` and, for choices, ``acc_norm``."""
+    """0 or 1 per item, for each thing that is counted: ``acc`` and, where customary, ``acc_norm``."""
     if benchmark.kind == "word":
         return {"acc": [int(item.greedy[0]) for item in items]}
     if benchmark.kind == "choice":
-        return {
-            "acc": [int(item.pick == item.gold) for item in items],
-            "acc_norm": [int(item.pick_norm == item.gold) for item in items],
-        }
+        found = {"acc": [int(item.pick == item.gold) for item in items]}
+        if benchmark.main == "acc_norm":
+            found["acc_norm"] = [int(item.pick_norm == item.gold) for item in items]
+        return found
     return {}
 
 

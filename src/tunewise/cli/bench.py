@@ -56,10 +56,15 @@ def print_report(report: "BenchReport") -> None:
     if report.compared_with:
         show_figures(console, report.compared_with, report.second)
         show_comparison(console, report)
-    notes = [f"{m.benchmark.name}: {note}" for m in (*report.measured, *report.second) for note in m.notes()]
-    notes += [f"{name}: left out, {why}" for name, why in report.left_out]
-    for note in dict.fromkeys(notes):
-        console.print(note, style="dim", soft_wrap=True, markup=False)
+    said: dict[str, list[str]] = {}
+    for measured in (*report.measured, *report.second):
+        for note in measured.notes():
+            names = said.setdefault(note, [])
+            names += [measured.benchmark.name] * (measured.benchmark.name not in names)
+    for note, names in said.items():
+        console.print(f"{', '.join(names)}: {note}.", style="dim", soft_wrap=True, markup=False)
+    for name, why in report.left_out:
+        console.print(f"{name}: left out, {why}", style="dim", soft_wrap=True, markup=False)
 
 
 def show_figures(console: Any, title: str, measured: Any) -> None:
@@ -69,7 +74,7 @@ def show_figures(console: Any, title: str, measured: Any) -> None:
 
     table = Table(box=None, pad_edge=False, title=escape(title), title_justify="left")
     for heading in ("benchmark", "figure", "estimate", "95 %", "chance", "items", "seconds"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for one in measured:
         for place, (name, figure) in enumerate(one.figures.items()):
             shown = name != "gold_probability"
@@ -125,8 +130,8 @@ def show_comparison(console: Any, report: "BenchReport") -> None:
 
 
 def number(value: float | None) -> str:
-    """Three places, or a question mark where undefined."""
-    return "?" if value is None else f"{value:.3f}"
+    """Three places, one from 10 on, or a question mark where undefined."""
+    return "?" if value is None else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def percent(value: float | None) -> str:
