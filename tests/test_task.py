@@ -133,7 +133,7 @@ def test_all_mistakes_come_at_once_in_the_order_of_their_lines(write: Write) -> 
         ("1: 2", "line 5: 1: unknown key"),
         ("path: x", "line 5: path: unknown key"),
         ("limits: {latency: 500}", "line 5: limits.latency: unknown key; did you mean 'latency_ms'?"),
-        ("output: {json_schema: s.json}", "output.json_schema: not supported yet"),
+        ("output: {json_schema: s.json}", "output.json_schema.file: 's.json' does not exist"),
         ("knowledge: {documents: handbook, changes: hourly}", "knowledge.changes: it must be 'never', "),
         ("advice: {knowledge_changes: dayly}", "advice.knowledge_changes: one of never, yearly"),
         ("advice: [1]", "advice: a section of facts was expected, got [1]"),

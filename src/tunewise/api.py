@@ -18,6 +18,7 @@ from tunewise.decision import Decision, RungResult, choose
 from tunewise.errors import DataError, RunError, SettingError
 from tunewise.evidence.baselines import baselines
 from tunewise.evidence.limits import SHARE, TOLERANCE
+from tunewise.evidence.references import refuse_wrong_references
 from tunewise.evidence.runner import Runner
 from tunewise.models.door import Answer, Door
 from tunewise.models.open import open_door
@@ -77,6 +78,7 @@ def open_task(path_or_task: str | Path | Task, seed: int = 0) -> Opened:
     """
     task = path_or_task if isinstance(path_or_task, Task) else load_task(Path(path_or_task))
     parts, form, warnings = read_parts(task)
+    refuse_wrong_references(task, parts)
     tune_door, missing = tunable(task)
     return Opened(
         task=task,

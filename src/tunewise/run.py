@@ -328,6 +328,7 @@ def metric_context(task: Task, parts: Parts) -> MetricContext:
         options=options_of(task.metric, task.metric_options),
         encode=text_encoder() if task.metric == "semantic" else None,
         folder=task.path.absolute().parent,
+        output=task.output.spec() if task.output is not None else None,
     )
 
 

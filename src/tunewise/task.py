@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,12 +33,12 @@ from tunewise.task_fields import (
 )
 from tunewise.task_limits import Economics, Limits
 from tunewise.task_metric import checked_options, known_metric, metric_mistakes, split_metric
-from tunewise.task_mistakes import explain, shown, take_out_not_yet
+from tunewise.task_mistakes import explain, take_out_not_yet
+from tunewise.task_output import Output, output_mistakes
 
 # Keys of the design whose rung or measure does not exist yet, by the section they stand in.
 NOT_YET: Mapping[tuple[str, ...], frozenset[str]] = {
     (): frozenset({"style", "teacher", "judge", "guard"}),
-    ("output",): frozenset({"json_schema", "xml_schema", "markdown", "regex"}),
     ("training",): frozenset({"mix"}),
 }
 
@@ -69,29 +68,6 @@ class Split(Section):
                 f"the shares must sum to 1, got {shares} + certification {self.certification:g} = {total:g} "
                 "(a share that is left out has its default: 0.50, 0.15, 0.35)"
             )
-        return self
-
-
-def _choice(value: object) -> object:
-    """A choice as the user wrote it: numbers and true/false are taken as their text."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int | float) else a_text(value)
-
-
-Choice = Annotated[str, BeforeValidator(_choice)]
-
-
-class Output(Section):
-    """What a right answer looks like. ``choices``: the closed set it comes from."""
-
-    choices: Annotated[tuple[Choice, ...], Field(min_length=2)] | None = None
-
-    @model_validator(mode="after")
-    def _differ(self) -> "Output":
-        twice = [choice for choice, count in Counter(self.choices or ()).items() if count > 1]
-        if twice:
-            raise mistake(f"the choice {shown(twice[0])} stands twice; keep one")
         return self
 
 
@@ -266,6 +242,8 @@ class Task(Section):
             plain["examples"] = _content(self.examples)
         if self.knowledge is not None:
             plain["knowledge"] = {"documents": _content(self.knowledge.documents)}
+        if self.output is not None:
+            plain["output"] = self.output.settings()
         return plain
 
     def fingerprint(self) -> str:
@@ -293,6 +271,7 @@ def load_task(path: str | Path) -> Task:
     problems += _across_sections(document, lines)
     problems += metric_mistakes(document, lines)
     problems += advice_problems(document, lines)
+    problems += output_mistakes(document, lines, file.parent)
     if "path" in document:
         problems.append(
             (lines.at(("path",)), "path: unknown key; the task file needs none for its own place")

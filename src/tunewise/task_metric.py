@@ -29,6 +29,11 @@ METRIC_NAMES = (
     "numeric",
     "semantic",
     "json_schema",
+    "xml_schema",
+    "markdown",
+    "regex",
+    "sql",
+    "choices",
 )
 METRICS_NOT_YET = frozenset({"style", "judge"})
 OWN_METRIC = re.compile(r"python:[A-Za-z_][\w.]*:[A-Za-z_]\w*")

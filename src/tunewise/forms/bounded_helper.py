@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+RECURSION = 5_000  # frames; the parsers here recurse in Python alone, which takes no C stack
+
 
 def search(pattern: str, text: str) -> bool:
     """Whether the pattern matches somewhere in the text, by Python's ``re``."""
@@ -34,10 +36,18 @@ def sql(text: str, dialect: str) -> str | None:
         return f"{place}{first.get('description') or wrong}"
     except sqlglot.errors.SqlglotError as wrong:
         return str(wrong)
+    except RecursionError:
+        return "nested too deeply"
     if not any(parsed):
         return "there is no statement"
-    named = next((p for p in parsed if p is not None and p.key == "command"), None)
-    return f"not a statement of this dialect: {named.this}" if named is not None else None
+    from sqlglot import expressions as kinds
+
+    for number, one in enumerate((one for one in parsed if one is not None), 1):
+        if isinstance(one, kinds.Condition | kinds.Alias | kinds.Tuple | kinds.Identifier | kinds.Table):
+            return f"statement {number} is no statement but an expression"
+        if isinstance(one, kinds.Command):
+            return f"statement {number} is known only by its first word ({one.this}), not parsed"
+    return None
 
 
 WORK: dict[str, Callable[..., Any]] = {"search": search, "repair": repair, "sql": sql}
@@ -54,6 +64,7 @@ def _limit_memory(size: int) -> None:
 def main() -> None:
     """Answer lines until the input ends."""
     _limit_memory(int(sys.argv[1]))
+    sys.setrecursionlimit(RECURSION)
     print("{}", flush=True)
     for line in sys.stdin:
         name, *arguments = json.loads(line)

@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 
 from tunewise.forms.json_schema import JsonSchema
+from tunewise.forms.markdown import MarkdownForm
+from tunewise.forms.patterns import Pattern
+from tunewise.forms.sql import SqlForm
+from tunewise.forms.xml_schema import XmlForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,4 +17,8 @@ class OutputSpec:
     """
 
     json_schema: JsonSchema | None = None
+    xml_schema: XmlForm | None = None
+    markdown: MarkdownForm | None = None
+    regex: Pattern | None = None
+    sql: SqlForm | None = None
     choices: tuple[str, ...] | None = None

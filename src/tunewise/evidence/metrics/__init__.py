@@ -8,17 +8,22 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from tunewise.evidence.metrics.accuracy import accuracy, macro_f1
+from tunewise.evidence.metrics.choices import choices
 from tunewise.evidence.metrics.chrf import chrf
 from tunewise.evidence.metrics.exact import exact
 from tunewise.evidence.metrics.json_fields import json_fields
 from tunewise.evidence.metrics.json_schema import json_schema
 from tunewise.evidence.metrics.json_schema import summary as json_schema_summary
+from tunewise.evidence.metrics.markdown import markdown
 from tunewise.evidence.metrics.metric import Metric, MetricContext, Scored
 from tunewise.evidence.metrics.numeric import numeric
 from tunewise.evidence.metrics.own_metric import own_metric
+from tunewise.evidence.metrics.regex import regex
 from tunewise.evidence.metrics.rouge_l import rouge_l
 from tunewise.evidence.metrics.semantic import semantic
+from tunewise.evidence.metrics.sql import sql
 from tunewise.evidence.metrics.token_f1 import token_f1
+from tunewise.evidence.metrics.xml_schema import xml_schema
 from tunewise.task import Task
 from tunewise.task_metric import OwnOptions, is_own_metric, options_of
 
@@ -34,6 +39,11 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             Metric("chrf", "graded", chrf),
             Metric("numeric", "binary", numeric),
             Metric("semantic", "graded", semantic),
+            Metric("xml_schema", "binary", xml_schema, needs_reference=False),
+            Metric("markdown", "binary", markdown, needs_reference=False),
+            Metric("regex", "binary", regex, needs_reference=False),
+            Metric("sql", "binary", sql, needs_reference=False),
+            Metric("choices", "binary", choices, needs_reference=False),
             Metric("json_schema", "binary", json_schema, needs_reference=False, summary=json_schema_summary),
         )
     }

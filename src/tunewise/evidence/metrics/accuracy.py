@@ -58,6 +58,12 @@ def macro_f1(scored: Sequence[Scored]) -> Mapping[str, Any]:
     return {"macro_f1": total / len(classes), "classes": len(classes)}
 
 
+def named_choices(answer: str, choices: tuple[str, ...]) -> list[str]:
+    """The normalised choice that the answer is, else those that it names as whole words."""
+    known, said = _normalised(choices), normalise(answer)
+    return [said] if said in known else _named(said, known)
+
+
 @lru_cache(maxsize=16)
 def _normalised(choices: tuple[str, ...]) -> frozenset[str]:
     return frozenset(normalise(choice) for choice in choices)

@@ -1,6 +1,5 @@
 """The JSON within an answer that is not JSON: cut out of prose and code fences, or mended."""
 
-import re
 from collections.abc import Set
 
 from tunewise.evidence.metrics.json_text import Found, NotStrictJson, cut_json, parse_strict, too_deep
@@ -8,7 +7,7 @@ from tunewise.forms.bounded import TookTooLong, bounded
 
 MAX_FENCES = 5
 MAX_REPAIRED = 20_000  # characters; a longer answer is not mended
-FENCE = re.compile(r"^[ ]{0,3}(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[ ]{0,3}\1|\Z)", re.DOTALL | re.MULTILINE)
+MARKS = ("```", "~~~")
 OPENINGS = {"object": "{", "array": "["}
 
 
@@ -17,7 +16,7 @@ def extracted(answer: str, kinds: Set[str]) -> Found | None:
 
     kinds: JSON types that are looked for outside fences, as ``JsonSchema.top_types`` gives them.
     """
-    for content in _fenced(answer):
+    for content in fenced(answer):
         try:
             return Found(parse_strict(content))
         except NotStrictJson:
@@ -32,7 +31,7 @@ def repaired(answer: str, kinds: Set[str]) -> Found | None:
     too deeply: the first would be a guess, the others take too long.
     """
     openings = "".join(OPENINGS[kind] for kind in kinds if kind in OPENINGS)
-    text = next(iter(_fenced(answer)), answer)
+    text = next(iter(fenced(answer)), answer)
     starts = [place for sign in openings if (place := text.find(sign)) >= 0]
     if not starts or len(text) > MAX_REPAIRED or too_deep(text):
         return None
@@ -42,13 +41,21 @@ def repaired(answer: str, kinds: Set[str]) -> Found | None:
         return None
 
 
-def _fenced(answer: str) -> list[str]:
-    """Contents of the first fences; one that is never closed reaches to the end."""
+def fenced(answer: str) -> list[str]:
+    """Contents of the first MAX_FENCES code fences; one that is never closed reaches to the end."""
     found: list[str] = []
     if "```" not in answer and "~~~" not in answer:
         return found
-    for match in FENCE.finditer(answer):
-        found.append(match.group(2))
-        if len(found) == MAX_FENCES:
-            break
-    return found
+    mark, lines = "", list[str]()
+    for line in answer.split("\n"):
+        bare = line.strip()
+        if not mark and bare[:3] in MARKS:
+            mark, lines = bare[: len(bare) - len(bare.lstrip(bare[0]))], []
+        elif mark and bare.startswith(mark) and not bare.strip(mark[0]):
+            found.append("\n".join(lines))
+            mark = ""
+            if len(found) == MAX_FENCES:
+                return found
+        else:
+            lines.append(line)
+    return [*found, "\n".join(lines)] if mark else found

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunewise.errors import SettingError
 from tunewise.evidence.metrics.json_extract import extracted, repaired
 from tunewise.evidence.metrics.json_fields import field_figures
 from tunewise.evidence.metrics.json_text import Found, NotStrictJson, parse_strict
-from tunewise.evidence.metrics.metric import MetricContext, Scored
+from tunewise.evidence.metrics.metric import MetricContext, Scored, form_of
 from tunewise.evidence.records import Score
 from tunewise.forms.bounded import TookTooLong
 from tunewise.forms.json_schema import JsonSchema
@@ -29,9 +28,7 @@ def json_schema(answer: str, references: Sequence[Any], context: MetricContext) 
 
     Raises SettingError where the context holds no schema.
     """
-    schema = context.output.json_schema if context.output is not None else None
-    if schema is None:
-        raise SettingError("the metric json_schema needs a schema: set output.json_schema to a file")
+    schema: JsonSchema = form_of(context, "json_schema")
     try:
         return _scored(answer, references, schema)
     except TookTooLong as reason:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from tunewise.errors import SettingError
 from tunewise.evidence.records import Kind, Score, Status
 from tunewise.forms.spec import OutputSpec
 
@@ -28,6 +29,14 @@ class MetricContext:
     encode: Callable[[Sequence[str]], Vectors] | None = field(default=None, compare=False)
     folder: Path | None = None
     output: OutputSpec | None = None
+
+
+def form_of(context: MetricContext, name: str) -> Any:
+    """A compiled form by its key in ``output``. Raises SettingError where the context declares none."""
+    form = None if context.output is None else getattr(context.output, name)
+    if form is None:
+        raise SettingError(f"the metric {name} needs its form: set output.{name} in the task file")
+    return form
 
 
 class Scored(Protocol):
