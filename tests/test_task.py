@@ -181,7 +181,7 @@ def test_one_wrong_line_gives_one_message_with_line_key_and_value(
             "exakt",
             "line 3: metric: unknown metric 'exakt'; did you mean 'exact'?; use one of",
         ),
-        ("exact", "judge", "line 3: metric: 'judge' is not supported yet; use one of accuracy,"),
+        ("exact", "judge", "line 3: metric: 'judge' needs a section 'judge'"),
         ("exact", "[exact]", 'line 3: metric: unknown metric ["exact"]'),
         ("rows.jsonl", "row.jsonl", "line 2: examples: 'row.jsonl' does not exist (looked for /"),
         ("rows.jsonl", "handbook", "line 2: examples: 'handbook' is a folder; name the file"),

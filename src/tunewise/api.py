@@ -20,6 +20,7 @@ from tunewise.evidence.baselines import baselines
 from tunewise.evidence.limits import SHARE, TOLERANCE
 from tunewise.evidence.references import refuse_wrong_references
 from tunewise.evidence.runner import Runner
+from tunewise.measures import check_files, write_to_label
 from tunewise.models.door import Answer, Door
 from tunewise.models.open import open_door
 from tunewise.openings import opening_number
@@ -50,6 +51,7 @@ class Opened:
     door: Door
     tune_door: Callable[[Path | None], Door] | None
     tune_door_missing: str
+    judge_door: Door | None = None
 
     def bench(self, folder: Path, seed: int, progress: Progress) -> Workbench:
         """A workbench without hands: enough for a rung to say whether it can help."""
@@ -79,6 +81,7 @@ def open_task(path_or_task: str | Path | Task, seed: int = 0) -> Opened:
     task = path_or_task if isinstance(path_or_task, Task) else load_task(Path(path_or_task))
     parts, form, warnings = read_parts(task)
     refuse_wrong_references(task, parts)
+    check_files(task, parts)
     tune_door, missing = tunable(task)
     return Opened(
         task=task,
@@ -89,6 +92,7 @@ def open_task(path_or_task: str | Path | Task, seed: int = 0) -> Opened:
         door=open_door(task.model),
         tune_door=tune_door,
         tune_door_missing=missing,
+        judge_door=open_door(task.judge.model) if task.judge is not None else None,
     )
 
 
@@ -219,6 +223,9 @@ def _settings(opened: Opened, seed: int, rungs: Sequence[str] | None) -> dict[st
     if settings["limits"] is None:
         del settings["limits"]
     settings["model"] = opened.door.fingerprint
+    if opened.judge_door is not None:
+        settings["judge"]["model"] = opened.judge_door.fingerprint
+        del settings["judge"]["labels"]  # they are made on a run's own answers, and fixed once they are used
     settings["tune"] = (settings["tune"] or {}).get("model")
     return {**settings, "seed": seed, "rungs": sorted(rungs) if rungs is not None else None}
 
@@ -258,6 +265,7 @@ def _run_on(
         progress=clocked,
         alpha=alpha_of(store, rungs_for(), reasons, opening.number),
         exhaustive=exhaustive,
+        judge_door=opened.judge_door,
     )
 
 
@@ -287,11 +295,8 @@ def _hand_over(run: Run, opened: Opened, budget_ended: bool, staleness: Stalenes
             "usd": spent.usd,
             "seconds": spent.seconds,
         },
-        baselines=baselines(
-            opened.parts.train,
-            run.order,
-            lambda example, text: score_answer(task, opened.parts, example, Answer(text)),
-        ),
+        baselines=_baselines(run),
+        measures=run.measures.to_json(),
         openings={**openings, "alpha_per_rung": run.alpha},
         data={
             "train": len(opened.parts.train),
@@ -311,6 +316,9 @@ def _hand_over(run: Run, opened: Opened, budget_ended: bool, staleness: Stalenes
         **chosen,
     )
     write_json(run.folder / "decision.json", decision.to_json())
+    if run.measures.judge is not None and (count := write_to_label(run.folder / "to_label.jsonl", run)):
+        text = f"{count} answers for people to label: {run.folder / 'to_label.jsonl'} (see judge.labels)"
+        run.progress.tell("note", text=text)
     write_report(run.folder / "report.html", decision, run.outcomes, run.order)
     return decision
 
@@ -322,6 +330,13 @@ def _advice_met(
     rule = decide_rule(facts_of_task(task, parts).facts)
     verdicts = [(r.rung, r.evidence.verdict if r.evidence else None) for r in results]
     return meet(rule.approach, rule.id, choice, verdicts)
+
+
+def _baselines(run: Run) -> dict[str, dict[str, Any]]:
+    if run.task.metric == "judge":
+        nothing = {"quality": None, "n": 0, "why": "the judge is asked about the rungs' answers only"}
+        return {"majority": dict(nothing), "nearest": dict(nothing)}
+    return baselines(run.parts.train, run.order, lambda example, text: run.score(example, Answer(text)))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -68,6 +68,7 @@ class Decision:
     staleness: Mapping[str, Any] | None = None
     limits: Mapping[str, Any] = field(default_factory=dict)
     economics: Mapping[str, Any] | None = None
+    measures: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -109,6 +110,7 @@ class Decision:
             "baselines": dict(self.baselines),
             "openings": dict(self.openings),
             "data": dict(self.data),
+            "measures": dict(self.measures),
             "ended_by": self.ended_by,
             "exhaustive": self.exhaustive,
             "versions": dict(self.versions),
@@ -241,9 +243,9 @@ class Bar:
 
 
 def figures(evidence: Evidence) -> str:
-    """Estimate, interval and count in one phrase; says so when undefined."""
+    """Estimate, interval and count in one phrase; why there is none when undefined."""
     if evidence.estimate is None:
-        return "no scores"
+        return evidence.notes[0] if evidence.notes else "no scores"
     low = "?" if evidence.low is None else f"{evidence.low:.3f}"
     high = "?" if evidence.high is None else f"{evidence.high:.3f}"
     return f"estimate {evidence.estimate:.3f}, between {low} and {high}, {evidence.n} items"

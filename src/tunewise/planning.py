@@ -10,10 +10,13 @@ from tunewise.data import Message
 from tunewise.errors import DataError
 from tunewise.evidence.judgement import allowance, make_test
 from tunewise.evidence.metrics import metric_of
+from tunewise.evidence.style.voice import PASSES
+from tunewise.measures import MOST_BASE
 from tunewise.models.door import Decoding, Door, Request
 from tunewise.openings import next_opening
 from tunewise.rungs.prompt import BYTES_PER_TOKEN, layout_of, place_of, prompt_tokens
 from tunewise.rungs.rung import Outlook, Rung, Workbench
+from tunewise.task import Task
 
 if TYPE_CHECKING:
     from tunewise.api import Opened
@@ -135,7 +138,10 @@ def make_plan(
     )
     where = _where(opened.door.host)
     proof = _proof(len(order), task.target, task.metric, provable)
-    priced = opened.door.host is not None and opened.door.price is not None
+    priced = any(
+        door is not None and door.host is not None and door.price is not None
+        for door in (opened.door, opened.judge_door)
+    )
     return Plan(
         headline=f"{proof} Model {opened.door.name}; {where}.",
         lines=(
@@ -149,9 +155,10 @@ def make_plan(
             f" false-meets budget of each rung {test.alpha_meets:.5f}",
             proof,
             f"model {opened.door.name}: {where}",
+            *prepared_lines(opened),
         ),
         rungs=planned,
-        warnings=(*opened.warnings, *parts.notes),
+        warnings=(*opened.warnings, *parts.notes, *_style_warnings(task)),
         priced=priced,
         money=_money_of_all(planned) if priced else "no price",
         provable=provable,
@@ -171,6 +178,32 @@ def make_plan(
             "alpha_per_rung": test.alpha_meets,
             "prompt_tokens": lengths.to_json(),
         },
+    )
+
+
+def prepared_lines(opened: "Opened") -> list[str]:
+    """What a voice or a judge takes beside the rungs' own calls, which the table does not count."""
+    lines = []
+    if opened.task.style is not None:
+        lines.append(
+            f"style: up to {MOST_BASE} inputs are asked of the bare model, to tell the voice from it"
+        )
+    if opened.task.judge is not None and opened.judge_door is not None:
+        door = opened.judge_door
+        cost = "no price" if door.price is None else "its price is not in the table below"
+        lines.append(
+            f"judge {door.name}: reads every answer of every rung ({_where(door.host)}; {cost}), at a fixed"
+            f" number of {len(opened.order)} items; without people's labels no rung is proved"
+        )
+    return lines
+
+
+def _style_warnings(task: Task) -> tuple[str, ...]:
+    if task.metric != "style" or task.target <= PASSES:
+        return ()
+    return (
+        f"target {task.target:g} asks for more than the voice itself: the threshold is such that"
+        f" {PASSES:.0%} of the reference texts pass it; {PASSES - 0.1:.2f} is ambitious already",
     )
 
 

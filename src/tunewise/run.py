@@ -16,6 +16,14 @@ from tunewise.evidence.metrics import MetricContext, metric_of
 from tunewise.evidence.records import Evidence, Outcome, Score
 from tunewise.evidence.runner import Runner
 from tunewise.ladder import Gap, Step, climb
+from tunewise.measures import (
+    Measures,
+    content_metric,
+    gather_judged,
+    judged,
+    prepare,
+    style_figures,
+)
 from tunewise.models.door import Answer, Door, Request
 from tunewise.probing import probe_limits, sample_times, untested
 from tunewise.progress import Progress
@@ -52,6 +60,8 @@ class Run:
     progress: Progress
     alpha: float
     exhaustive: bool = False
+    judge_door: Door | None = None
+    measures: Measures = field(default_factory=Measures)
     results: list[RungResult] = field(default_factory=list)
     candidates: dict[str, Candidate] = field(default_factory=dict)
     outcomes: dict[str, tuple[Outcome, ...]] = field(default_factory=dict)
@@ -72,6 +82,7 @@ class Run:
             exhaustive=self.exhaustive,
         )
         try:
+            self.measures = prepare(self, self.judge_door)
             for step in steps:
                 self.keep(step)
         except BudgetEnded as end:
@@ -86,7 +97,7 @@ class Run:
         if not outcomes:
             self.keep(Step(rung.name, skipped_because="the budget ended the run before it was measured"))
             return
-        evidence = judge(self.test(), outcomes, self.alpha)
+        evidence = self.read(rung.name, outcomes)
         self.outcomes[rung.name] = outcomes
         limits, probed = self.task.limits, None
         if limits is not None and evidence.verdict == "meets":
@@ -148,7 +159,18 @@ class Run:
 
     def score(self, example: Example, answer: Answer) -> Score:
         """The task's metric on one answer; what the door refused or could not give is no score."""
-        return score_answer(self.task, self.parts, example, answer)
+        return score_answer(self.task, self.parts, example, answer, self.measures)
+
+    def read(self, rung: str, outcomes: tuple[Outcome, ...]) -> Evidence:
+        """What outcomes prove: by the sequential test, or, under a judge, by people's labels at fixed n."""
+        if self.measures.judge is not None:
+            return judged(self, rung, outcomes)
+        evidence = judge(self.test(), outcomes, self.alpha)
+        if self.measures.style is not None:
+            figures, notes = style_figures(self.measures.style, evidence.outcomes)
+            self.measures.by_rung[rung] = figures
+            evidence = replace(evidence, notes=(*evidence.notes, *notes))
+        return evidence
 
     def test(self) -> Test:
         """The sequential test that every rung of this run faces."""
@@ -164,17 +186,21 @@ class Run:
         """Ask the certification items until the sequential test stops, and read the test."""
         test = self.test()
         self.progress.tell("rung", rung=rung.name, state="measuring", cap=test.cap)
-        gathered = self.runner.gather(
-            candidate,
-            self.order,
-            test,
-            self.score,
-            rung=rung.name,
-            exhaustive=self.exhaustive,
-            on_look=lambda read: self.show(rung.name, read, test),
-        )
-        evidence = self.with_near_note(judge(test, gathered.read, self.alpha))
-        self.outcomes[rung.name] = gathered.outcomes
+        if self.measures.judge is not None:
+            everything = read = gather_judged(self, rung.name, candidate, test.cap)
+        else:
+            gathered = self.runner.gather(
+                candidate,
+                self.order,
+                test,
+                self.score,
+                rung=rung.name,
+                exhaustive=self.exhaustive,
+                on_look=lambda read: self.show(rung.name, read, test),
+            )
+            everything, read = gathered.outcomes, gathered.read
+        evidence = self.with_near_note(self.read(rung.name, read))
+        self.outcomes[rung.name] = everything
         self.progress.tell(
             "measuring",
             rung=rung.name,
@@ -306,13 +332,20 @@ class Clocked:
         self._spending.check_time()
 
 
-def score_answer(task: Task, parts: Parts, example: Example, answer: Answer) -> Score:
-    """The task's metric on one answer: ``refused`` counts as wrong, ``errored`` has no value."""
+def score_answer(
+    task: Task, parts: Parts, example: Example, answer: Answer, measures: Measures | None = None
+) -> Score:
+    """The task's metric on one answer: ``refused`` counts as wrong, ``errored`` has no value.
+
+    measures: the voice or judge of the run, for the metrics that need one.
+    """
     if answer.status == "refused":
         return Score("refused", 0.0, {"why": "the model refused to answer"})
     if answer.status == "errored":
         return Score("errored", None, {"why": answer.error or "the call failed"})
     context = replace(metric_context(task, parts), input=example.input)
+    if measures is not None:
+        context = replace(context, style=measures.style, judge=measures.judge, content=content_metric(task))
     return metric_of(task).score(answer.text, example.references, context)
 
 

@@ -35,10 +35,11 @@ from tunewise.task_limits import Economics, Limits
 from tunewise.task_metric import checked_options, known_metric, metric_mistakes, split_metric
 from tunewise.task_mistakes import explain, take_out_not_yet
 from tunewise.task_output import Output, output_mistakes
+from tunewise.task_style import Style, prepared_mistakes
 
 # Keys of the design whose rung or measure does not exist yet, by the section they stand in.
 NOT_YET: Mapping[tuple[str, ...], frozenset[str]] = {
-    (): frozenset({"style", "teacher", "judge", "guard"}),
+    (): frozenset({"teacher", "guard"}),
     ("training",): frozenset({"mix"}),
 }
 
@@ -175,6 +176,20 @@ class Training(Section):
     batch_size: Count = 8
 
 
+class JudgeSpec(Section):
+    """A model that reads answers by a rubric. labels: people's labels, which it has to agree with to decide.
+
+    show_reference: whether the judge sees a right answer beside the one it grades. max_new_tokens: room for
+    its answer.
+    """
+
+    model: ModelSpec
+    rubric: DataFile
+    labels: DataFile | None = None
+    show_reference: bool = False
+    max_new_tokens: Count = 400
+
+
 class Budget(Section):
     """The cap on one run: money in USD, time in hours. None: no cap."""
 
@@ -212,6 +227,8 @@ class Task(Section):
     tune: Tune | None = None
     training: Training = Training()
     economics: Economics | None = None
+    style: Style | None = None
+    judge: JudgeSpec | None = None
     budget: Budget | None = None
     on_not_proved: Literal["climb", "stop"] = "climb"
     advice: AdviceSection | None = None
@@ -235,6 +252,15 @@ class Task(Section):
         if not plain["metric_options"]:
             del plain["metric_options"]
         del plain["advice"]
+        for name in ("style", "judge"):
+            if plain[name] is None:
+                del plain[name]
+        if self.style is not None and self.style.reference is not None:
+            plain["style"]["reference"] = _content(self.style.reference)
+        if self.judge is not None:
+            plain["judge"]["rubric"] = _content(self.judge.rubric)
+            if self.judge.labels is not None:
+                plain["judge"]["labels"] = _content(self.judge.labels)
         if isinstance(self.examples, PartPaths):
             files = {part: getattr(self.examples, part) for part in PartPaths.model_fields}
             plain["examples"] = {part: _content(path) for part, path in files.items()}
@@ -270,6 +296,7 @@ def load_task(path: str | Path) -> Task:
     problems += take_out_not_yet(document, lines, NOT_YET)
     problems += _across_sections(document, lines)
     problems += metric_mistakes(document, lines)
+    problems += prepared_mistakes(document, lines)
     problems += advice_problems(document, lines)
     problems += output_mistakes(document, lines, file.parent)
     if "path" in document:

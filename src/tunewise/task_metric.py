@@ -34,8 +34,10 @@ METRIC_NAMES = (
     "regex",
     "sql",
     "choices",
+    "style",
+    "judge",
 )
-METRICS_NOT_YET = frozenset({"style", "judge"})
+METRICS_NOT_YET: frozenset[str] = frozenset()
 OWN_METRIC = re.compile(r"python:[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 NormaliseStep = Literal["unicode", "case", "spaces", "marks", "punctuation", "articles", "accents"]

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from tunewise.marked_yaml import Lines, Place, nearest
 
 # Places where pydantic's location names the branch of a union, which is no key of the file.
-_UNIONS = frozenset({("model",), ("tune", "model"), ("examples",)})
+_UNIONS = frozenset({("model",), ("tune", "model"), ("judge", "model"), ("examples",)})
 
 _EXPECTED: Mapping[str, str] = {
     "name": "letters, digits, '.', '_' and '-' were expected, since it names the run's folder",
@@ -25,6 +25,8 @@ _NEEDED: Mapping[Place, str] = {
     ("metric",): "metric: exact",
     ("target",): "target: 0.90",
     ("knowledge", "documents"): "documents: handbook/",
+    ("judge", "model"): "model: {endpoint: https://HOST/v1, name: NAME}",
+    ("judge", "rubric"): "rubric: rubric.yaml",
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewise.errors import DataError, TaskFileError
+from tunewise.errors import DataError
 from tunewise.evidence.judge import (
     PADDING,
     Item,
@@ -126,10 +126,17 @@ def test_a_rubrics_mistakes_are_told_all_at_once_with_their_lines(tmp_path):
         "criteria:\n  - name: a\n    question: b\n    anchors: {0: x}\n  - nam: c\n    question: d\n"
         "    anchors: {0: x, 1: y}\n    meets: 5\nextra: 1\n"
     )
-    with pytest.raises(TaskFileError) as error:
+    with pytest.raises(DataError) as error:
         read_rubric(tmp_path / "bad.yaml")
     text = str(error.value)
-    for part in ("at least two levels", "unknown key 'nam'", "meets: one of", "extra: unknown key", "line "):
+    for part in (
+        "at least two levels",
+        "unknown key 'nam'",
+        "meets: one of",
+        "extra: unknown key",
+        "line ",
+        "in the rubric",
+    ):
         assert part in text
 
 

@@ -14,9 +14,8 @@ from typing import Any, Literal
 
 from jsonschema import Draft202012Validator
 
-from tunewise.data import Message
+from tunewise.data import Message, reference_text
 from tunewise.errors import DataError, TaskFileError
-from tunewise.evidence.metrics.json_text import NotStrictJson, cut_json, parse_strict
 from tunewise.marked_yaml import read_sections
 from tunewise.models.door import Answer, Decoding, Door, Request
 
@@ -80,10 +79,12 @@ class Rubric:
 def read_rubric(path: str | Path) -> Rubric:
     """A rubric file (YAML or JSON): ``criteria``, a list of name, question, anchors {level: text}, meets.
 
-    ``meets`` is the highest level by default. Raises TaskFileError with every mistake and its line.
+    ``meets`` is the highest level by default. Raises DataError with every mistake and its line.
     """
-    file = Path(path)
-    document, lines, problems = read_sections(file)
+    try:
+        document, lines, problems = read_sections(Path(path))
+    except TaskFileError as error:
+        raise DataError(_mistakes(path, error.problems)) from None
     given = document.get("criteria")
     if not isinstance(given, list) or not given:
         problems.append((lines.at(("criteria",)), "criteria: a list of at least one criterion was expected"))
@@ -103,8 +104,13 @@ def read_rubric(path: str | Path) -> Rubric:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         problems.append((lines.at(("criteria",)), f"criteria: the name '{twice[0]}' stands twice"))
     if problems:
-        raise TaskFileError(path, [f"line {line}: {text}" for line, text in sorted(set(problems))])
+        raise DataError(_mistakes(path, [f"line {line}: {text}" for line, text in sorted(set(problems))]))
     return Rubric(tuple(criteria))
+
+
+def _mistakes(path: object, problems: Sequence[str]) -> str:
+    head = f"{path}: {len(problems)} mistake{'s' if len(problems) != 1 else ''} in the rubric"
+    return "\n".join([head, *(f"  - {problem}" for problem in problems)])
 
 
 def _criterion(row: object) -> tuple[Criterion | None, list[str]]:
@@ -191,6 +197,9 @@ def judge_messages(rubric: Rubric, item: Item, probe: Probe | None = None) -> tu
 
 def read_judgement(text: str, rubric: Rubric, item: Item) -> Judgement:
     """The judge's answer by the rubric's schema; JSON within a code fence or prose is accepted."""
+    # imported here: the metrics import this module
+    from tunewise.evidence.metrics.json_text import NotStrictJson, cut_json, parse_strict
+
     try:
         value = parse_strict(text)
     except NotStrictJson as refusal:
@@ -221,7 +230,7 @@ class Judge:
     """A rubric and a door to the model that applies it.
 
     ask: answers requests at a door, in order (``Runner.ask`` with its purpose bound), so that nothing is paid
-    for twice.
+    for twice. shows_reference: whether the judge sees a right answer beside the one to grade.
     """
 
     def __init__(
@@ -230,15 +239,19 @@ class Judge:
         door: Door,
         ask: Callable[[Door, Sequence[Request]], list[Answer]],
         max_new_tokens: int = 400,
+        shows_reference: bool = False,
     ) -> None:
         self.rubric = rubric
         self.door = door
+        self.shows_reference = shows_reference
         self._ask = ask
         self._decoding = Decoding(max_new_tokens=max_new_tokens, temperature=0.0)
 
     def read(self, items: Sequence[Item], probe: Probe | None = None) -> list[Judgement]:
         """One judgement per item, in order. ``again``: the same prompt anew, past the answers on record."""
         decoding = self._decoding
+        if not self.shows_reference:
+            items = [replace(item, reference=None) for item in items]
         if probe == "again":  # another key with the same words: one more token of room
             decoding = replace(decoding, max_new_tokens=decoding.max_new_tokens + 1)
         requests = [Request(judge_messages(self.rubric, item, probe), decoding) for item in items]
@@ -268,11 +281,15 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """What people say of one answer. met: None while nobody has said. rung: whose answer it is."""
+    """What people say of one answer. met: None while nobody has said.
+
+    rung: whose answer it is. example: key of the example that it answers, empty where it is not known.
+    """
 
     item: Item
     met: bool | None
     rung: str = ""
+    example: str = ""
 
 
 def read_labels(path: str | Path, rubric: Rubric) -> tuple[Labelled, ...]:
@@ -300,9 +317,10 @@ def _labelled(fields: Mapping[str, Any], rubric: Rubric) -> Labelled:
     for name in ("input", "output"):
         if not isinstance(fields.get(name), str):
             raise DataError(f"expected a text under '{name}', got {fields.get(name)!r:.60}")
-    item = Item(fields["input"], fields["output"])
-    rung = fields.get("rung") or ""
-    return Labelled(item, _met(fields.get("label"), rubric), str(rung))
+    reference = fields.get("reference")
+    item = Item(fields["input"], fields["output"], None if reference is None else reference_text(reference))
+    rung, example = (str(fields.get(name) or "") for name in ("rung", "example"))
+    return Labelled(item, _met(fields.get("label"), rubric), rung, example)
 
 
 def _met(label: Any, rubric: Rubric) -> bool | None:

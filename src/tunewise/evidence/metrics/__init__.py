@@ -18,6 +18,7 @@ from tunewise.evidence.metrics.markdown import markdown
 from tunewise.evidence.metrics.metric import Metric, MetricContext, Scored
 from tunewise.evidence.metrics.numeric import numeric
 from tunewise.evidence.metrics.own_metric import own_metric
+from tunewise.evidence.metrics.prepared import judged, style
 from tunewise.evidence.metrics.regex import regex
 from tunewise.evidence.metrics.rouge_l import rouge_l
 from tunewise.evidence.metrics.semantic import semantic
@@ -45,6 +46,8 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             Metric("sql", "binary", sql, needs_reference=False),
             Metric("choices", "binary", choices, needs_reference=False),
             Metric("json_schema", "binary", json_schema, needs_reference=False, summary=json_schema_summary),
+            Metric("style", "binary", style, needs_reference=False),
+            Metric("judge", "binary", judged, needs_reference=False),
         )
     }
 )

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tunewise.errors import SettingError
+from tunewise.evidence.judge import Judge
 from tunewise.evidence.records import Kind, Score, Status
+from tunewise.evidence.style.measure import StyleMeasure
 from tunewise.forms.spec import OutputSpec
 
 Vectors = Any  # shape (texts, width), rows of length 1
@@ -21,6 +23,7 @@ class MetricContext:
     ``semantic``. folder: where a metric of the user's own is looked for first.
     output: the declared forms, compiled once, for the format metrics: ``task.output.spec()``, or
     ``OutputSpec(json_schema=JsonSchema.read(path))``.
+    style, content: the fitted voice and the metric that stands beside it. judge: who is asked.
     """
 
     choices: tuple[str, ...] = ()
@@ -29,6 +32,9 @@ class MetricContext:
     encode: Callable[[Sequence[str]], Vectors] | None = field(default=None, compare=False)
     folder: Path | None = None
     output: OutputSpec | None = None
+    style: StyleMeasure | None = None
+    content: "Metric | None" = None
+    judge: Judge | None = None
 
 
 def form_of(context: MetricContext, name: str) -> Any:

@@ -74,8 +74,8 @@ class Voice:
         without the extra ``style``.
         """
         reference, base = _spoken(reference), _spoken(base)
-        _require_enough("reference", reference)
-        _require_enough("base", base)
+        require_enough("reference", reference)
+        require_enough("base", base)
         kept, kept_from = kept_words([t.text for t in reference], [t.text for t in base])
         classifier = fit_classifier(
             [t.text for t in reference],
@@ -270,7 +270,8 @@ def _words_in(texts: Sequence[VoiceText]) -> int:
     return sum(len(words(text.text)) for text in texts)
 
 
-def _require_enough(side: str, texts: Sequence[VoiceText]) -> None:
+def require_enough(side: str, texts: Sequence[VoiceText]) -> None:
+    """Raise DataError, with the count, where a side has under 500 words or 10 documents."""
     count, documents = _words_in(texts), len({text.name for text in texts})
     if count < FEWEST_WORDS or documents < FEWEST_DOCUMENTS:
         raise DataError(
