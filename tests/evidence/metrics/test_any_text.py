@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunewise.evidence.judge import Criterion, Judge, Rubric
 from tunewise.evidence.metrics import METRICS, Metric, MetricContext
 from tunewise.evidence.records import Score
+from tunewise.evidence.style import SurfaceRules, Voice, VoiceText
+from tunewise.evidence.style.measure import StyleMeasure
 from tunewise.forms import OutputSpec
 from tunewise.forms.json_schema import JsonSchema
 from tunewise.forms.markdown import Heading, MarkdownForm
 from tunewise.forms.patterns import Pattern
 from tunewise.forms.sql import SqlForm
 from tunewise.forms.xml_schema import XmlForm
+from tunewise.models.scripted import ScriptedDoor
 
 
 def encode(texts: Sequence[str]) -> np.ndarray:
@@ -27,26 +32,51 @@ def encode(texts: Sequence[str]) -> np.ndarray:
     return np.ones((len(texts), 1))
 
 
-CHOICES = MetricContext(
-    choices=("yes", "no", "?"),
-    encode=encode,
-    output=OutputSpec(
-        json_schema=JsonSchema({"type": "object", "required": ["a"]}),
-        xml_schema=XmlForm(required=["a/b"]),
-        markdown=MarkdownForm(
-            headings=(Heading(1, "A"),), sections=("B",), tables=(("x", "y"),), code=("sql",), lists=("task",)
-        ),
-        regex=Pattern(r"^(?=a)(a+)+$"),
-        sql=SqlForm("postgres"),
+@cache
+def context() -> MetricContext:
+    """All that any metric needs, with a small voice and a judge that agrees to everything."""
+    old, new = (
+        [VoiceText(f"{say} the {noun} over there, before the {noun} is gone." * 3, noun) for noun in NOUNS]
+        for say in ("Lo, thou seest", "You can see")
+    )
+    judge = Judge(
+        Rubric((Criterion("fine", "Is it?", ((0, "no"), (1, "yes")), 1),)),
+        ScriptedDoor(lambda messages: '{"fine": {"quote": "", "level": 1}}'),
+        lambda door, requests: door.answer(list(requests)),
+    )
+    rules = SurfaceRules(("cheap",), "never", 20, True, 8)
+    return MetricContext(
         choices=("yes", "no", "?"),
-    ),
-)
+        encode=encode,
+        output=OutputSpec(
+            json_schema=JsonSchema({"type": "object", "required": ["a"]}),
+            xml_schema=XmlForm(required=["a/b"]),
+            markdown=MarkdownForm(
+                headings=(Heading(1, "A"),),
+                sections=("B",),
+                tables=(("x", "y"),),
+                code=("sql",),
+                lists=("task",),
+            ),
+            regex=Pattern(r"^(?=a)(a+)+$"),
+            sql=SqlForm("postgres"),
+            choices=("yes", "no", "?"),
+        ),
+        style=StyleMeasure(Voice.fit(old, new), rules, at_least=0.5),
+        content=METRICS["token_f1"],
+        judge=judge,
+    )
+
+
+NOUNS = [
+    f"{one}{two}" for one in ("boat", "tree", "hill", "lamp") for two in ("man", "house", "side", "light")
+]
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates and control characters included
 MARKUP = st.text('{}[]":,\\ 0123eE+-.naultrfs\n\x00\ud800`', max_size=60)
 
 
 def check(metric: Metric, answer: str, references: list[Any]) -> Score:
-    found = metric.score(answer, references, CHOICES)
+    found = metric.score(answer, references, context())
     assert found.status in ("scored", "unparseable", "errored")
     json.dumps(dict(found.detail), allow_nan=False)
     str(found.detail.get("why", "")).encode("utf-8")

@@ -40,12 +40,12 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             Metric("chrf", "graded", chrf),
             Metric("numeric", "binary", numeric),
             Metric("semantic", "graded", semantic),
+            Metric("json_schema", "binary", json_schema, needs_reference=False, summary=json_schema_summary),
             Metric("xml_schema", "binary", xml_schema, needs_reference=False),
             Metric("markdown", "binary", markdown, needs_reference=False),
             Metric("regex", "binary", regex, needs_reference=False),
             Metric("sql", "binary", sql, needs_reference=False),
             Metric("choices", "binary", choices, needs_reference=False),
-            Metric("json_schema", "binary", json_schema, needs_reference=False, summary=json_schema_summary),
             Metric("style", "binary", style, needs_reference=False),
             Metric("judge", "binary", judged, needs_reference=False),
         )

@@ -7,7 +7,7 @@ from typing import Any
 from tunewise.evidence.records import Score
 from tunewise.evidence.style.masking import words
 from tunewise.evidence.style.rules import SurfaceRules
-from tunewise.evidence.style.voice import Voice
+from tunewise.evidence.style.voice import MOST_CHARACTERS, Voice
 
 Content = Callable[[str], float | None]
 
@@ -31,6 +31,7 @@ class StyleMeasure:
         detail: ``voice`` (probability), ``content``, ``rules_kept``. An answer without a word is
         ``unparseable``. content: the content metric on this answer; None where it cannot be said.
         """
+        text = text[:MOST_CHARACTERS]
         if not words(text):
             return Score("unparseable", 0.0, {"why": "the answer has no word, so it has no voice"})
         probability = float(self.voice.probability([text])[0])
