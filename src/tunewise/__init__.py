@@ -15,6 +15,7 @@ _HOME_OF = {
     "score": "tunewise.scoring.score",
     "compare": "tunewise.scoring.compare",
     "advise": "tunewise.advice.advise",
+    "plan": "tunewise.forecast",
     "estimate": "tunewise.estimation.estimate",
     "bench": "tunewise.benchmarks.bench",
     "load_task": "tunewise.task",

@@ -40,6 +40,7 @@ class PlannedRung:
     tokens_out_low: int | None = None
     tokens_out_high: int | None = None
     train_tokens: int = 0
+    build_calls: int = 0
     usd_low: float | None = None
     usd_high: float | None = None
     time: str = ""
@@ -320,6 +321,7 @@ def _planned(
         tokens_out_low=out_low,
         tokens_out_high=out_high,
         train_tokens=(train_tokens := round(outlook.train_rows * outlook.epochs * shot)),
+        build_calls=outlook.build_calls,
         usd_low=usd_low,
         usd_high=usd_high,
         time=""

@@ -11,6 +11,7 @@ import typer
 from tunewise.cli.advise import advise
 from tunewise.cli.bench import bench
 from tunewise.cli.estimate import estimate
+from tunewise.cli.plan import plan
 from tunewise.cli.score import score
 from tunewise.errors import BudgetEnded, SettingError, TunewiseError, UserError, WorldError
 
@@ -209,6 +210,7 @@ def models(as_json: AsJson = False) -> None:
 
 app.command()(score)
 app.command()(advise)
+app.command()(plan)
 app.command()(estimate)
 app.command()(bench)
 
