@@ -106,8 +106,8 @@ def _break_even(rung: "RungForecast") -> str:
     if even.queries == 0:
         return f"{rung.rung} against {even.today}: cheaper from the first query on."
     return (
-        f"{rung.rung} against {even.today}: pays from {even.queries:,.0f} queries on, {even.per_day:,.1f} a day"
-        f" over {even.days:g} days."
+        f"{rung.rung} against {even.today}: pays from {even.queries:,.0f} queries on,"
+        f" {even.per_day:,.1f} a day over {even.days:g} days."
     )
 
 
