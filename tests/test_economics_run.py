@@ -95,3 +95,32 @@ def test_without_the_section_there_is_no_block_and_no_extra_call(hosted):
     made = decide(hosted(""))
     assert made.economics is None
     assert all(result.probe is None for result in made.rungs)
+
+
+def test_the_page_and_the_terminal_show_the_block(hosted, capsys):
+    from tunewise.cli.tables import print_decision
+
+    task = hosted(ECONOMICS + "limits: {latency_ms: 900}\n")
+    made = decide(task)
+    page = (task.parent / "run/report.html").read_text()
+    for wanted in (
+        "<h2>Economics</h2>",
+        "<h2>Limits and times</h2>",
+        "latency limit 900 ms holds",
+        "polyline",
+    ):
+        assert wanted in page
+    print_decision(json.loads((task.parent / "run/decision.json").read_text()), task.parent / "run")
+    said = capsys.readouterr().out
+    assert "Economics at 1000 queries a day, today: few-shot" in said
+    assert "(today)" in said
+    assert "latency limit 900 ms holds" in said
+    assert made.choice == "few-shot-nearest"
+
+
+def test_a_page_without_limits_and_economics_says_nothing_of_them(hosted):
+    task = hosted("")
+    decide(task)
+    page = (task.parent / "run/report.html").read_text()
+    assert "<h2>Economics</h2>" not in page
+    assert "<h2>Limits and times</h2>" not in page

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tunewise.cli.economics_table import print_economics, print_limits
+
 if TYPE_CHECKING:
     from tunewise.planning import Plan
 
@@ -42,6 +44,8 @@ def print_decision(decision: dict[str, Any], folder: Path) -> None:
         console.print(f"- {escape(line)}", soft_wrap=True)
     if advice := decision.get("advice"):
         console.print(escape(advice["says"]), soft_wrap=True, style="dim" if advice["agrees"] else "yellow")
+    print_limits(console, decision)
+    print_economics(console, decision)
     _print_staleness(console, decision)
     spent = decision["spent"]
     usd = "" if spent["usd"] is None else f", {spent['usd']:.4f} USD"

@@ -13,6 +13,7 @@ from tunewise.data import Example, reference_text
 from tunewise.decision import Decision, RungResult, rung_json, total
 from tunewise.evidence.records import Outcome
 from tunewise.report import charts
+from tunewise.report.cost_chart import cost_of_a_day
 
 # The page must stay under 2 MB for 1,000 items: long texts are cut, and the side-by-side table stops.
 MOST_CHARACTERS = 400
@@ -39,6 +40,7 @@ def render(decision: Decision, outcomes: Mapping[str, Sequence[Outcome]], order:
         rungs=[_row(result) for result in decision.rungs],
         intervals=Markup(charts.intervals(bars, decision.target, decision.target - decision.tolerance)),
         cost_quality=Markup(charts.cost_quality(bars, decision.target, unit)),
+        economics_chart=Markup(cost_of_a_day(decision.economics)) if decision.economics else "",
         side_by_side=side_by_side(outcomes, order),
         shown=MOST_ITEMS,
         measured=[r.rung for r in measured],
