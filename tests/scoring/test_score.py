@@ -162,3 +162,33 @@ def test_the_report_is_json_with_nothing_undefined_as_a_number(tmp_path):
         "method": "none",
         "why": "no answer has a value",
     }
+
+
+def test_the_forms_are_checked_with_a_schema_an_xsd_choices_or_a_task(tmp_path):
+    schema = tmp_path / "s.json"
+    schema.write_text('{"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}')
+    rows = [{"output": o} for o in ('{"a": 1}', '{"a": "x"}', '```json\n{"a": 1}\n```', "no")]
+    found = tunewise.score(write(tmp_path, rows), "json_schema", schema=schema)
+    assert found.values == (1.0, 0.0, 0.0, 0.0)
+    assert found.summary["total"] == 4
+    assert found.summary["schema_compliant"] == 1
+    xsd = tmp_path / "s.xsd"
+    xsd.write_text(
+        '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema">'
+        '<xs:element name="a" type="xs:int"/></xs:schema>'
+    )
+    path = write(tmp_path, [{"output": "<a>1</a>"}, {"output": "<a>x</a>"}])
+    assert tunewise.score(path, "xml_schema", xsd=xsd).values == (1.0, 0.0)
+    path = write(tmp_path, [{"output": "yes"}, {"output": "perhaps"}])
+    assert tunewise.score(path, "choices", choices=("yes", "no")).values == (1.0, 0.0)
+    task = Task(name="t", examples="r.jsonl", metric="regex", target=0.9, output={"regex": "[A-Z]+"})
+    path = write(tmp_path, [{"output": "ABC"}, {"output": "abc"}])
+    assert tunewise.score(path, task=task).values == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "how"), [("json_schema", "give --schema"), ("markdown", "declare output.markdown in a task")]
+)
+def test_a_form_that_is_not_declared_is_asked_for(tmp_path, metric, how):
+    with pytest.raises(SettingError, match=how):
+        tunewise.score(write(tmp_path, [{"output": "a"}]), metric)

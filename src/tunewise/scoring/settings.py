@@ -13,6 +13,7 @@ from tunewise.run import text_encoder
 from tunewise.scoring.rows import OutputRow
 from tunewise.task import Task
 from tunewise.task_metric import METRIC_NAMES, is_own_metric, option_mistakes, options_of
+from tunewise.task_output import FORM_KEYS, JsonSchemaFile, Output, XmlSchemaFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +84,12 @@ def metric_for(settings: ScoreSettings) -> Metric:
 
 
 def context_for(settings: ScoreSettings, rows: Sequence[OutputRow]) -> MetricContext:
-    """What the metric needs beside an answer; the same as in ``decide``, from options and rows."""
-    choices = settings.choices
-    task_output = settings.task.output if settings.task is not None else None
-    if not choices and task_output is not None and task_output.choices:
-        choices = task_output.choices
+    """What the metric needs beside an answer; the same as in ``decide``, from options, forms and rows.
+
+    Raises SettingError where a form is itself wrong, or the metric's own form is not declared.
+    """
+    output = output_of(settings)
+    choices = output.choices or ()
     if not choices and settings.metric == "accuracy":
         choices = tuple(dict.fromkeys(reference_text(r) for row in rows for r in row.references))
     return MetricContext(
@@ -95,7 +97,29 @@ def context_for(settings: ScoreSettings, rows: Sequence[OutputRow]) -> MetricCon
         options=options_of(settings.metric, settings.options),
         encode=text_encoder() if settings.metric == "semantic" else None,
         folder=settings.folder.absolute(),
+        output=output.spec(),
     )
+
+
+def output_of(settings: ScoreSettings) -> Output:
+    """The declared forms: the given files and choices, and those of the task beside them."""
+    task_output = settings.task.output if settings.task is not None else None
+    output = task_output or Output()
+    if settings.schema is not None:
+        output = output.model_copy(update={"json_schema": JsonSchemaFile(file=settings.schema)})
+    if settings.xsd is not None:
+        output = output.model_copy(update={"xml_schema": XmlSchemaFile(file=settings.xsd)})
+    if settings.choices:
+        output = output.model_copy(update={"choices": settings.choices})
+    metric = settings.metric
+    if metric in FORM_KEYS and getattr(output, metric) is None:
+        flag = FLAG_OF.get(metric)
+        how = f"give {flag}" if flag else f"declare output.{metric} in a task file and give --task"
+        raise SettingError(f"metric {metric} checks a declared form, and there is none: {how}")
+    return output
+
+
+FLAG_OF = {"json_schema": "--schema FILE", "xml_schema": "--xsd FILE", "choices": "--choice, twice or more"}
 
 
 __all__ = ["ScoreSettings", "context_for", "metric_for", "settings_of"]
