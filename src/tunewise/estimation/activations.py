@@ -29,14 +29,14 @@ def of(shape: Shape, run: Setup) -> Activations:
     saved = saved_in_block(shape, run)
     temporary = temporary_in_block(shape, run)
     layers = shape.layers / run.pipeline_parallel
-    share = {"full": 0.0, "none": 1.0, "selective": run.coefficients.selective}[run.checkpointing]
-    kept = layers * (boundary if run.checkpointing == "full" else share * saved)
+    one = {"full": boundary, "none": saved, "selective": selected_in_block(shape, run)}[run.checkpointing]
+    kept = layers * one
     twice = 1.0
     if run.checkpointing == "full" and "activations" in run.offload:
         kept = 2 * boundary  # one on its way out, one on its way in
     elif run.checkpointing == "full" and run.trains_adapter and run.sharding == "fsdp":
         twice = run.coefficients.peft_fsdp
-    block = temporary + (1.0 - share) * saved
+    block = temporary + saved - (0.0 if run.checkpointing == "full" else one)
     loss = loss_per_token(shape, run) * tokens + head_gradients(shape, run)
     return Activations(kept * tokens, twice * kept * tokens, block * tokens, loss, tokens * shape.vocab)
 
@@ -60,10 +60,22 @@ def saved_in_block(shape: Shape, run: Setup) -> float:
         total += 5.0 * shape.heads * run.seq_len
     if run.trains_adapter:  # an adapter keeps its input; matrices with the same input share it
         targets = shape.targeted(run.lora_targets)
-        total += 2.0 * sum({_input_of(linear): linear.inputs for linear in targets}.values())
+        total += coefficients.adapter_inputs * sum(
+            {_input_of(linear): linear.inputs for linear in targets}.values()
+        )
     if run.trains_adapter and run.lora_dropout:
         total += sum(2.5 * linear.inputs for linear in shape.targeted(run.lora_targets))
     return total
+
+
+def selected_in_block(shape: Shape, run: Setup) -> float:
+    """Bytes per token that selective checkpointing keeps of a block.
+
+    The block's input, the attention's output, and every second matrix product (torchtitan's per-operation
+    policy); the rest is recomputed.
+    """
+    outputs = sum(2.0 * linear.outputs * linear.active for linear in shape.linears)
+    return min(2.0 * shape.hidden + 2.0 * shape.query_width + outputs / 2, saved_in_block(shape, run))
 
 
 def _input_of(linear: Linear) -> str:

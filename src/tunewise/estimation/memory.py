@@ -72,6 +72,8 @@ def memory(shape: Shape, setup: Setup) -> Memory:
     expected = training[peak] / GIB
     reserved = _reserved(run, expected, static, moving)
     device = reserved + CONTEXT + (NCCL if run.gpus > 1 else 0.0)
+    paged = state.paged_bytes(shape, run) / GIB
+    device += paged if run.capacity_gib is None else max(0.0, min(paged, run.capacity_gib - device))
     other = _other_phases(shape, run, static)
     parts = {name: amount / GIB for name, amount in (static.parts() | moving.parts()).items()}
     return Memory(

@@ -51,7 +51,8 @@ class Coefficients:
     block_h: float
     compile_block: float
     compile_ce: float
-    selective: float
+    adapter_inputs: float
+    checkpoints_on_host: bool
     peft_fsdp: float
     fused_optimizer: bool
     adapter_dtype: str
@@ -169,9 +170,16 @@ class Setup:
             cross_entropy=self.cross_entropy or stack.cross_entropy,
             optimizer=optimizer,
             sharding=sharding,
+            offload=self._offloaded(stack.checkpoints_on_host),
             fp32_residual=residual,
             mean_len=self.mean_len or float(self.seq_len),
         )
+
+    def _offloaded(self, always: bool) -> tuple[str, ...]:
+        """What is offloaded, with the boundaries where the stack always sends them to the host."""
+        if always and self.checkpointing == "full" and "activations" not in self.offload:
+            return (*self.offload, "activations")
+        return self.offload
 
     def _check_words(self) -> None:
         for name, known in CHOICES.items():

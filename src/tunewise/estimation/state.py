@@ -1,6 +1,6 @@
 """What a run holds from step to step: weights, adapter, gradients, optimizer states; bytes on one GPU."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tunewise.estimation.setup import DTYPE_BYTES, Setup
 from tunewise.estimation.shapes import Shape
@@ -26,6 +26,7 @@ FIXED_STATES = {
     "adafactor": 0.01,  # one number per row and column of a matrix
     "sgd": 0.0,
 }
+ZERO_BUCKET = 5e8  # elements: DeepSpeed's reduce_bucket_size and allgather_bucket_size by default
 PAGED_BYTES = {"paged-adamw": 8.0, "paged-adamw-8bit": 2.0 + 2 * 4 / 256}
 
 
@@ -72,9 +73,16 @@ def weight_bytes(shape: Shape, dtype: str, kbit_fp32: bool = False) -> float:
 def state_bytes(run: Setup) -> float:
     """Optimizer bytes per trainable parameter on the GPU."""
     dtype = run.optimizer_dtype or run.adapter_dtype or "bf16"
-    if run.optimizer in STATES_OF_DTYPE:
-        return STATES_OF_DTYPE[run.optimizer] * DTYPE_BYTES.get(dtype, 2.0)
-    return FIXED_STATES[run.optimizer]
+    if run.optimizer not in STATES_OF_DTYPE:
+        return FIXED_STATES[run.optimizer] + (4.0 if _deepspeed_master(run) else 0.0)
+    if _deepspeed_master(run):
+        return STATES_OF_DTYPE[run.optimizer] * 4.0 + 4.0
+    return STATES_OF_DTYPE[run.optimizer] * DTYPE_BYTES.get(dtype, 2.0)
+
+
+def _deepspeed_master(run: Setup) -> bool:
+    """DeepSpeed steps float32 masters of 16-bit parameters: 12 bytes of AdamW state for each."""
+    return str(run.sharding).startswith("zero") and run.adapter_dtype != "fp32"
 
 
 def of(shape: Shape, run: Setup) -> State:
@@ -105,14 +113,15 @@ def _sharded(shape: Shape, run: Setup, whole: State) -> State:
     n = run.shards
     by_states = n if run.sharding in ("zero1", "zero2", "zero3", "fsdp") else 1
     by_gradients = n if run.sharding in ("zero2", "zero3", "fsdp") else 1
+    whole = _deepspeed_step(whole) if _deepspeed_master(run) else whole
     by_weights = n if run.sharding in ("zero3", "fsdp") else 1
     weights, adapter = whole.weights / by_weights, whole.adapter / by_weights
     gradients, optimizer = whole.gradients / by_gradients, whole.optimizer / by_states
     step = whole.step / by_states
     first = whole.first_gradients
-    gathered = 0.0
+    gathered = _buckets(shape, run)
     if by_weights > 1:
-        gathered = _gathered(shape, run)
+        gathered += _gathered(shape, run)
         first = min(whole.first_gradients, (shape.vocab * shape.hidden + shape.block_parameters()) * 2.0)
         first = first if run.method == "full" else gradients
     if "optimizer" in run.offload:
@@ -123,6 +132,34 @@ def _sharded(shape: Shape, run: Setup, whole: State) -> State:
     return State(weights, adapter, gradients, first, optimizer, step, gathered)
 
 
+def _deepspeed_step(whole: State) -> State:
+    """DeepSpeed's step: float32 copies of 16-bit gradients, and no transient of the optimizer's own."""
+    return replace(whole, step=2.0 * whole.gradients)
+
+
+def _buckets(shape: Shape, run: Setup) -> float:
+    """Copies of gradients on their way between GPUs: all of them under DDP, two buckets under ZeRO-1 and 2.
+
+    And the 16-bit copies that autocast keeps of float32 weights on a GPU that holds them whole.
+    """
+    count = trainable(shape, run) / (run.tensor_parallel * run.pipeline_parallel)
+    each = DTYPE_BYTES[str(run.adapter_dtype)]
+    found = 0.0
+    if run.sharding == "ddp" and run.gpus > 1:
+        found += count * each
+    if run.sharding in ("zero1", "zero2"):
+        found += 2 * min(ZERO_BUCKET, count) * 2.0
+    if (
+        run.method == "full"
+        and each == 4.0
+        and run.compute_dtype != "fp32"
+        and run.sharding in ("none", "ddp")
+    ):
+        once = shape.block_parameters() + shape.vocab * shape.hidden
+        found += 2.0 * (shape.parameters() if run.checkpointing == "none" else once)
+    return found
+
+
 def _gathered(shape: Shape, run: Setup) -> float:
     """Two blocks (in use and prefetched) and the root unit with embedding and head, in the compute dtype."""
     each = DTYPE_BYTES[run.compute_dtype]
@@ -130,6 +167,11 @@ def _gathered(shape: Shape, run: Setup) -> float:
     inside = block * QUANTISED_BYTES.get(str(run.weight_dtype), each)
     root = (shape.embedding_parameters() + shape.head_parameters()) * each
     return (2 * inside + root) / run.tensor_parallel
+
+
+def paged_bytes(shape: Shape, run: Setup) -> float:
+    """Bytes of paged optimizer states: on the GPU while there is room, uncounted by the framework."""
+    return trainable(shape, run) / run.shards * PAGED_BYTES.get(run.optimizer, 0.0)
 
 
 def host_bytes(shape: Shape, run: Setup) -> float:
