@@ -32,11 +32,10 @@ def test_llama_3_1_8b_counted_by_hand():
     assert shape.matmul_parameters() == shape.linear_parameters() + 128256 * 4096
 
 
-@pytest.mark.parametrize("name", sorted(catalogue()))
-def test_the_catalogue_counts_every_published_parameter(name):
-    published = catalogue()[name].get("parameters")
-    if published is not None:
-        assert find_model(name).parameters() == published
+def test_the_catalogue_counts_every_published_parameter():
+    published = {name: entry["parameters"] for name, entry in catalogue().items() if "parameters" in entry}
+    assert len(published) > 90
+    assert {name: find_model(name).parameters() for name in published} == published
 
 
 @pytest.mark.skipif(not CONFIGS.is_file(), reason="the shared data are not here")

@@ -36,7 +36,7 @@ def of(shape: Shape, run: Setup) -> Activations:
         kept = 2 * boundary  # one on its way out, one on its way in
     elif run.checkpointing == "full" and run.trains_adapter and run.sharding == "fsdp":
         twice = run.coefficients.peft_fsdp
-    block = temporary + saved - (0.0 if run.checkpointing == "full" else one)
+    block = temporary + max(0.0, saved - one)  # what is kept anyway is part of what is saved
     loss = loss_per_token(shape, run) * tokens + head_gradients(shape, run)
     return Activations(kept * tokens, twice * kept * tokens, block * tokens, loss, tokens * shape.vocab)
 

@@ -25,9 +25,11 @@ class Disk:
         return {name: round(value, 6) for name, value in vars(self).items()}
 
 
-def adapter_bytes(shape: Shape, rank: int, targets: tuple[str, ...], dtype: str = "fp32") -> int:
+def adapter_bytes(
+    shape: Shape, rank: int, targets: tuple[str, ...], dtype: str = "fp32", dora: bool = False
+) -> int:
     """Bytes of an ``adapter_model.safetensors``: the weights in their dtype and a header per tensor."""
-    count = shape.lora_parameters(rank, targets)
+    count = shape.lora_parameters(rank, targets, dora)
     tensors = sum(
         2 * (1 if linear.name == "lm_head" else shape.layers * linear.copies)
         for linear in shape.targeted(targets)
@@ -45,7 +47,9 @@ def disk(shape: Shape, setup: Setup, kept: int = 2) -> Disk:
         artefact = shape.parameters() * DTYPE_BYTES[str(run.weight_dtype)]
         merged = shape.parameters() * 2.0
     else:
-        artefact = float(adapter_bytes(shape, run.lora_rank, run.lora_targets, str(run.adapter_dtype)))
+        artefact = float(
+            adapter_bytes(shape, run.lora_rank, run.lora_targets, str(run.adapter_dtype), run.dora)
+        )
         merged = shape.parameters() * 2.0
     states = count * _states_on_disk(run)
     checkpoint = artefact + states

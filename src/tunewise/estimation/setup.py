@@ -91,6 +91,7 @@ class Setup:
     lora_rank: int = 16
     lora_targets: tuple[str, ...] = ("all-linear",)
     lora_dropout: float = 0.0
+    dora: bool = False
     double_quant: bool = True
     seq_len: int = 2048
     mean_len: float | None = None

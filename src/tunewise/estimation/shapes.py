@@ -4,8 +4,9 @@ Nothing here loads weights: a shape is read from a ``config.json`` (``families.p
 """
 
 import difflib
+import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tunewise.errors import SettingError
 
@@ -63,7 +64,6 @@ class Shape:
     exact: bool = True
     spread: float = 0.0
     note: str | None = None
-    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def query_width(self) -> int:
@@ -143,6 +143,10 @@ class Shape:
         A target is a module's name ("q_proj"), the end of one ("c_proj" names both), a role ("q", "mlp",
         "attention") or "all-linear". Raises SettingError with the names that exist.
         """
+        return self._targeted(tuple(targets))
+
+    @functools.lru_cache(maxsize=1024)  # noqa: B019  (a shape is a small value, and few are alive)
+    def _targeted(self, targets: tuple[str, ...]) -> tuple[Linear, ...]:
         wanted: set[str] = set()
         for target in targets:
             found = self._named(target.strip())
@@ -176,15 +180,16 @@ class Shape:
             f"It has: {', '.join(names)}, lm_head; or say all-linear, attention or mlp"
         )
 
-    def lora_parameters(self, rank: int, targets: Iterable[str]) -> int:
+    def lora_parameters(self, rank: int, targets: Iterable[str], dora: bool = False) -> int:
         """Trainable parameters of a LoRA adapter: rank x (inputs + outputs) for each targeted matrix.
 
-        Hu et al. 2021 (arXiv 2106.09685), section 4.1.
+        Hu et al. 2021 (arXiv 2106.09685), section 4.1. DoRA adds a magnitude for each output (Liu et al.
+        2024, arXiv 2402.09353, section 4.1).
         """
         total = 0
         for linear in self.targeted(targets):
             copies = 1 if linear.name == "lm_head" else self.layers * linear.copies
-            total += copies * rank * (linear.inputs + linear.outputs)
+            total += copies * (rank * (linear.inputs + linear.outputs) + (linear.outputs if dora else 0))
         return total
 
 

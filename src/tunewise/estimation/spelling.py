@@ -199,6 +199,7 @@ def setup_of(request: Mapping[str, Any], warnings: list[str]) -> Setup:
         ),
         lora_rank=whole(request.get("lora_rank"), "lora_rank") or 16,
         lora_targets=targets_of(request.get("lora_targets")) or _default_targets(method, warnings),
+        dora="dora" in str(request.get("method")).lower(),
         seq_len=_length(request, warnings),
         micro_batch=whole(request.get("micro_batch"), "micro_batch") or _assume(warnings, "micro_batch", 1),
         accumulation=whole(request.get("grad_accum"), "grad_accum") or 1,

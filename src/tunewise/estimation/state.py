@@ -58,7 +58,7 @@ def trainable(shape: Shape, run: Setup) -> int:
     """Parameters that training changes."""
     if run.method == "full":
         return shape.parameters()
-    return shape.lora_parameters(run.lora_rank, run.lora_targets)
+    return shape.lora_parameters(run.lora_rank, run.lora_targets, run.dora)
 
 
 def weight_bytes(shape: Shape, dtype: str, kbit_fp32: bool = False) -> float:
