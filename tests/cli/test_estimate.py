@@ -1,6 +1,8 @@
 """``tunewise estimate`` as a user runs it."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -19,7 +21,7 @@ def test_the_table_names_memory_time_money_fits_and_the_rule_of_thumb():
         "training: allocated",
         "as nvidia-smi shows it",
         "Parts: weights",
-        "the highest is the peak",
+        "the peak is in",
         "Disk:",
         "Time on A100 80GB",
         "Money:",
@@ -80,3 +82,15 @@ def test_mistakes_are_user_errors(words, said):
     done = run(*words)
     assert isinstance(done.exception, SettingError)
     assert said in str(done.exception)
+
+
+def test_the_command_starts_without_heavy_modules():
+    """pydantic comes with typer; everything else that takes long stays out."""
+    code = (
+        "import sys; sys.argv = ['tunewise', 'estimate', 'Llama-3.1-8B'];"
+        "from tunewise.cli.main import app; app(standalone_mode=False);"
+        "print([m for m in ('torch', 'numpy', 'scipy', 'httpx', 'jinja2', 'rich.table') if m in sys.modules],"
+        "file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"

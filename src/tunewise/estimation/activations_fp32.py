@@ -57,7 +57,7 @@ def saved_in_block(shape: Shape, run: Setup) -> float:
         2 * shape.query_width + 2 * shape.kv_width
     )  # the attention's output is what the next matrix reads
     if run.attention == "eager":
-        found += 2.0 * shape.heads * run.seq_len
+        found += shape.heads * run.seq_len
     return found
 
 

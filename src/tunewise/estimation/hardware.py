@@ -1,6 +1,6 @@
-"""GPUs and what they cost: ``hardware.yaml``, overridden or extended by a file of the user's."""
+"""GPUs and what they cost: ``hardware.json``, overridden or extended by a file of the user's."""
 
-import difflib
+import json
 import math
 import os
 import re
@@ -12,7 +12,7 @@ from typing import Any
 
 from tunewise.errors import SettingError
 
-CATALOGUE = Path(__file__).with_name("hardware.yaml")
+CATALOGUE = Path(__file__).with_name("hardware.json")  # JSON: a YAML parser costs 15 ms of start
 CPU = "cpu"
 FORMATS = ("bf16", "fp16", "fp8")
 # Assumed, not measured: a core of a server with AVX2 or AVX-512 in fp32, and two channels of its memory.
@@ -88,6 +88,8 @@ def find_gpu(name: str, catalogue: Sequence[Gpu]) -> Gpu:
     wanted = _plain(name)
     if wanted in known:
         return known[wanted]
+    import difflib
+
     near = [known[said].name for said in difflib.get_close_matches(wanted, known, n=5, cutoff=0.5)]
     near += [gpu.name for gpu in catalogue if wanted and wanted in _plain(gpu.name)]
     nearest = ", ".join(dict.fromkeys(near)) or ", ".join(gpu.name for gpu in catalogue)
@@ -164,18 +166,24 @@ def _shipped() -> tuple[Gpu, ...]:
 
 
 def _read(path: Path, known: Mapping[str, Gpu]) -> list[Gpu]:
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        said = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
-    except OSError as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise SettingError(f"{path}: the hardware file cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise SettingError(f"{path}: no YAML: {error}") from error
+    said = json.loads(text) if path == CATALOGUE else _yaml(path, text)
     if not isinstance(said, dict) or not isinstance(said.get("gpus"), list):
         raise SettingError(f"{path}: expected a list of GPUs under the key gpus")
     return [_gpu(path, place, entry, known) for place, entry in enumerate(said["gpus"], 1)]
+
+
+def _yaml(path: Path, text: str) -> Any:
+    """A file of the user's; JSON is YAML too."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingError(f"{path}: no YAML: {error}") from error
 
 
 def _gpu(path: Path, place: int, entry: Any, known: Mapping[str, Gpu]) -> Gpu:
@@ -188,6 +196,8 @@ def _gpu(path: Path, place: int, entry: Any, known: Mapping[str, Gpu]) -> Gpu:
     allowed = (*numbers, *texts, "aliases", "lacks", "usd_per_hour")
     for key in entry:
         if key not in allowed:
+            import difflib
+
             near = difflib.get_close_matches(str(key), allowed, n=1)
             hint = f"; nearest: {near[0]}" if near else f"; known: {', '.join(allowed)}"
             raise SettingError(f"{where}: unknown key {key!r}{hint}")
