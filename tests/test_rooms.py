@@ -31,8 +31,8 @@ ALLOWED = {
         "evidence",
         "splits",
         "api",
-        "run",
-        "progress",
+        "forecast",
+        "estimation",
     },
     "report": {"data", "decision", "evidence", "errors"},
 }

@@ -4,7 +4,6 @@ Scalars are read by the YAML 1.2 core rules, not PyYAML's 1.1: ``yes``, ``no``, 
 texts (a choice may be called "no"), ``2e-4`` is a number, ``012`` is twelve and ``2024-01-01`` is a text.
 """
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -152,5 +151,7 @@ def _keys_as_text(value: Any) -> Any:
 
 def nearest(word: object, known: Iterable[str]) -> str:
     """``; did you mean 'metric'?`` where a known word is near, else nothing."""
-    near = difflib.get_close_matches(str(word).lower(), list(known), n=1, cutoff=0.6)
+    from difflib import get_close_matches  # only where there is a mistake to explain
+
+    near = get_close_matches(str(word).lower(), list(known), n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunewise.advice.advice import Advice, advise_on
+from tunewise.advice.estimates import needs_gib, of_forecast, of_model
 from tunewise.advice.facts import NAMES, Facts, FactsFile, contradictions, facts_of, read_facts
 from tunewise.advice.framework import DEFAULT, Thresholds
 from tunewise.errors import SettingError
@@ -13,6 +14,7 @@ from tunewise.marked_yaml import Lines
 from tunewise.rungs.names import WEIGHTS
 
 if TYPE_CHECKING:
+    from tunewise.forecast import Forecast
     from tunewise.task import Task
 
 AVAILABLE = tuple(sorted(WEIGHTS, key=WEIGHTS.__getitem__))
@@ -22,12 +24,14 @@ def advise(
     task: "str | Path | Task | None" = None,
     *,
     facts: "str | Path | Mapping[str, Any] | Facts | None" = None,
+    model: str | None = None,
     thresholds: Thresholds = DEFAULT,
 ) -> Advice:
     """Which way the facts point, before anything is measured. Calls no model.
 
     task: a task file or a Task, whose rows are read and split. facts: instead of a task, a facts file, a
-    mapping of the same keys, or Facts. Raises TaskFileError, DataError or SettingError for all that the
+    mapping of the same keys, or Facts. model: with facts, the model whose tuning is estimated.
+    Raises TaskFileError, DataError or SettingError for all that the
     user can mend.
     """
     if (task is None) == (facts is None):
@@ -36,14 +40,18 @@ def advise(
         return _of_task(task, thresholds)
     file = _facts_given(facts)
     sources = {name: "facts" for name in NAMES if name not in file.facts.unknown()}
-    return advise_on(
+    needs = {} if model is None else needs_gib(model)
+    given = advise_on(
         file.facts,
         available=AVAILABLE,
         domain=file.domain,
-        tuning=file.tuning,
+        tuning=replace(file.tuning, needs_gib=needs),
         sources=sources,
         thresholds=thresholds,
     )
+    if model is None:
+        return given
+    return replace(given, estimates=of_model(model, file.facts, given.rungs))
 
 
 def _facts_given(facts: "str | Path | Mapping[str, Any] | Facts | None") -> FactsFile:
@@ -69,33 +77,41 @@ def _of_task(path_or_task: "str | Path | Task", thresholds: Thresholds) -> Advic
     task = path_or_task if isinstance(path_or_task, Task) else load_task(path_or_task)
     parts, _, _ = read_parts(task)
     known = facts_of_task(task, parts)
+    tuning = known.tuning
+    if tuning.memory_gib is not None:
+        tuning = replace(tuning, needs_gib=_needs(task))
     given = advise_on(
         known.facts,
         available=AVAILABLE,
         domain=known.domain,
-        tuning=known.tuning,
+        tuning=tuning,
         data=data_of_task(task, parts, known.declared_rows),
         sources=known.sources,
         thresholds=thresholds,
     )
-    reasons = _reasons(task)
-    if reasons is None:
+    planned = _planned(task)
+    if planned is None:
         return given
-    return replace(given, rungs=tuple(n for n in AVAILABLE if n not in reasons), skipped=reasons)
+    reasons = {r.rung: r.skipped_because for r in planned.rungs if r.skipped_because}
+    rungs = tuple(name for name in AVAILABLE if name not in reasons)
+    return replace(given, rungs=rungs, skipped=reasons, estimates=of_forecast(planned.rungs))
 
 
-def _reasons(task: "Task") -> dict[str, str] | None:
-    """The rungs that ``decide`` would leave out, with its own reasons; None where its model cannot open."""
-    from tunewise.api import open_task
-    from tunewise.progress import Silent
-    from tunewise.run import static_reasons
-    from tunewise.rungs.order import rungs_for
+def _needs(task: "Task") -> dict[str, float]:
+    """Memory of each method on the task's own rows; empty where there is nothing to tune."""
+    from tunewise.estimation.lengths import model_of, of_task
 
     try:
-        opened = open_task(task)
+        return needs_gib(model_of(task), of_task(task))
+    except SettingError:
+        return {}
+
+
+def _planned(task: "Task") -> "Forecast | None":
+    """The plan of ``decide`` on paper, with its own reasons; None where the task's model cannot open."""
+    from tunewise.forecast import plan
+
+    try:
+        return plan(task)
     except SettingError:
         return None
-    try:
-        return static_reasons(rungs_for(), opened.bench(Path(), 0, Silent()), None)
-    finally:
-        opened.door.close()

@@ -20,7 +20,7 @@ FREQUENT = ("monthly", "weekly", "daily")
 DAYS_BETWEEN_CHANGES: Mapping[str, float] = {"yearly": 365, "monthly": 30, "weekly": 7, "daily": 1}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Facts:
     """What is known of a task before anything is measured; None: not known.
 

@@ -19,7 +19,7 @@ LATENCY_MS = 200.0  # below it, prompts with examples or passages in them are to
 COST_PER_QUERY_USD = 0.001  # below it, long prompts or large models are too dear
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Thresholds:
     """The framework's three numbers; each comparison is strict (more than, below)."""
 
@@ -203,7 +203,7 @@ def alternatives(name: str, thresholds: Thresholds) -> tuple[Any, ...]:
     }.get(name, (True, False))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Flip:
     """If ``fact`` were ``value``, the others as they are, ``rule`` would answer instead."""
 

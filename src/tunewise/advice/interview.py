@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tunewise.advice.facts import UNKNOWN, FactMistake, Facts, contradictions, read_value
+from tunewise.advice.facts import BOOLEANS, UNKNOWN, FactMistake, Facts, contradictions, read_value
 from tunewise.advice.framework import DEFAULT, Thresholds, possible
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Question:
     """One question: the fact it asks for, the words, why it is asked, and what may be answered."""
 
@@ -113,7 +113,9 @@ def with_answer(facts: Facts, name: str, typed: str) -> Facts:
     value: Any = _WORDS.get(text, text or UNKNOWN)
     if isinstance(value, str) and name not in ("knowledge_changes",):
         value = _as_number(text) if text else UNKNOWN
-    found = replace(facts, **{name: read_value(name, value)})
+    if isinstance(value, str) and name in BOOLEANS and value not in (UNKNOWN, "?"):
+        raise FactMistake(f"yes or no was expected (Enter alone: not known), got '{typed.strip()}'")
+    found = replace(facts, **{name: read_value(name, UNKNOWN if value == "?" else value)})
     for _, says in contradictions(found):
         raise FactMistake(says)
     return found

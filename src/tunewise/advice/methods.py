@@ -15,7 +15,7 @@ ROWS_FOR_FULL = 10_000  # assumed: below it, the higher ceiling of full fine-tun
 Method = Literal["full", "lora", "qlora"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MethodAdvice:
     """How to train; ``method`` None: no training is advised. rule: stable id."""
 

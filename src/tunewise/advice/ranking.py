@@ -295,7 +295,7 @@ ARGUMENTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ranked:
     """One approach: its net weight, the sentence for and the one against, and the ids of all that hold."""
 

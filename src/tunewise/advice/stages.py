@@ -19,7 +19,7 @@ FOREIGN_PERPLEXITY = 1.5  # assumed: domain over general, per token
 Stage = Literal["instruction tuning", "continual pre-training", "both"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StageAdvice:
     """The stage of training; ``stage`` None: no training is advised. rule: stable id."""
 

@@ -46,7 +46,7 @@ class Case:
     thresholds: Thresholds = field(default_factory=Thresholds)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Warned:
     """One warning; rule: stable id."""
 

@@ -24,6 +24,9 @@ def advise(
     ] = 10_000,
     latency_ms: Annotated[float, typer.Option(help="A latency budget below this asks for tuning.")] = 200.0,
     cost_usd: Annotated[float, typer.Option(help="A cost per query below this asks for tuning.")] = 0.001,
+    model: Annotated[
+        str | None, typer.Option(help="With facts: the model whose tuning is estimated.")
+    ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the interview's facts to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
@@ -36,9 +39,9 @@ def advise(
     if min(static_rows, latency_ms, cost_usd) < 0:
         raise SettingError("a threshold of 0 or more was expected (--static-rows, --latency-ms, --cost-usd)")
     if task is not None or facts is not None:
-        given = advise_on_task(task, facts=facts, thresholds=thresholds)
+        given = advise_on_task(task, facts=facts, model=model, thresholds=thresholds)
     else:
-        given = advise_on_task(facts=_interviewed(thresholds, save), thresholds=thresholds)
+        given = advise_on_task(facts=_interviewed(thresholds, save), model=model, thresholds=thresholds)
     if as_json:
         print(json.dumps(given.to_json(), ensure_ascii=False, indent=2, allow_nan=False))
     else:
@@ -61,7 +64,7 @@ def _interviewed(thresholds: "Thresholds", save: Path | None) -> "Facts":
     console.print("What is known of your task? Enter alone means: not known.", style="bold")
     facts = interview(
         lambda number, question, why: _asked(console, number, question, why),
-        lambda text: console.print(f"  {text}", style="yellow", markup=False),
+        lambda text: console.print(f"   {text}", style="yellow", markup=False),
         thresholds,
     )
     console.print()
@@ -86,54 +89,62 @@ def _asked(console: Any, number: int, question: "Question", why: str) -> str:
 
 
 def print_advice(advice: "Advice") -> None:
-    """The advice for people."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    """The advice for people, in plain lines: a table would cost more time than the advice itself."""
+    from tunewise.advice.estimates import in_words
 
-    console = Console(highlight=False)
     plain = advice.to_json()
-
-    def say(text: str, style: str | None = None) -> None:
-        console.print(escape(text), style=style)
-
-    say(f"{advice.approach}", "bold green")
+    say(advice.approach, bold=True)
     say(f"{advice.rule.says} (rule {advice.rule.id})")
     if advice.difference:
-        say(advice.difference, "dim")
-    console.print()
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0))
-    for heading in ("", "for", "against"):
-        table.add_column(heading, no_wrap=not heading)
+        say(advice.difference, dim=True)
     for place, ranked in enumerate(advice.ranked, start=1):
-        table.add_row(f"{place}. {ranked.approach}", escape(ranked.speaks_for), escape(ranked.speaks_against))
-    console.print(table)
-    _print_facts(advice, say)
+        say(f"\n{place}. {ranked.approach}", bold=True)
+        say(f"for: {ranked.speaks_for}", indent="   ")
+        say(f"against: {ranked.speaks_against}", indent="   ")
+    say("")
+    _print_facts(advice)
     unknown = set(advice.facts.unknown())
     turns = [flip for flip in advice.flips if flip.fact in unknown]
     if turns:
-        say("Unknown facts that would change this:", "bold")
+        say("\nUnknown facts that would change this:", bold=True)
         for flip in turns:
             say(f"- {advice.flip_json(flip)['says']}")
-    say("What would overturn it:", "bold")
+    say("\nWhat would overturn it:", bold=True)
     for entry in plain["overturned_by"]:
         if entry.get("fact") not in unknown:
             say(f"- {entry['says']}")
     if advice.stage.stage:
-        console.print()
-        say(f"Stage: {advice.stage.stage}. {advice.stage.why}")
+        say(f"\nStage: {advice.stage.stage}. {advice.stage.why}")
         for sign in advice.stage.signs:
             say(f"- {sign}")
         say(f"Method: {advice.method.method}. {advice.method.why}")
-    console.print()
-    say(f"`tunewise decide` would try, in this order: {', '.join(advice.rungs)}.")
+    say(f"\n`tunewise decide` would try, in this order: {', '.join(advice.rungs)}.")
+    for rung, figures in advice.estimates.items():
+        say(f"{rung}: {in_words(figures)}")
     for rung, reason in advice.skipped.items():
-        say(f"{rung}: left out, {reason}", "dim")
+        say(f"{rung}: left out, {reason}", dim=True)
     for warned in advice.warnings:
-        say(f"Warning: {warned.says}", "yellow")
+        say(f"Warning: {warned.says}", yellow=True)
 
 
-def _print_facts(advice: "Advice", say: Any) -> None:
+def say(text: str, indent: str = "", bold: bool = False, dim: bool = False, yellow: bool = False) -> None:
+    """A paragraph, wrapped at a terminal; colours only there."""
+    if sys.stdout.isatty():
+        from shutil import get_terminal_size
+        from textwrap import wrap
+
+        width = min(get_terminal_size().columns, 110)
+        after = indent + ("  " if text.startswith("- ") else "")
+        lines = []
+        for part in text.split("\n"):
+            lines += wrap(part, width, initial_indent=indent, subsequent_indent=after) or [""]
+    else:
+        lines = [f"{indent}{text}"]
+    said = "\n".join(lines)
+    typer.echo(typer.style(said, bold=bold or None, dim=dim or None, fg="yellow" if yellow else None))
+
+
+def _print_facts(advice: "Advice") -> None:
     """What is known with its source, and what is not."""
     plain = advice.facts.to_json()
     known = [
