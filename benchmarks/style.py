@@ -1,7 +1,7 @@
 """A voice in the prompt against a voice trained in, over conversations, with the embedded model.
 
     python benchmarks/style.py [--data ../shared/data] [--rows 300] [--epochs 3] [--learning-rate 5e-4]
-        [--conversations 12] [--turns 8] [--answers FILE] [--out FOLDER]
+        [--conversations 12] [--turns 8] [--answers FILE] [--again FILE] [--out FOLDER]
 
 Task: every user turn is a line of modern English, to be said again in the voice of Shakespeare's plays. The
 model's own answers stay in the conversation, so that a voice that slips can go on slipping.
@@ -10,10 +10,15 @@ model's own answers stay in the conversation, so that a voice that slips can go 
 - prompt: the voice described in the instruction, with four examples as turns.
 - lora: the plain instruction, the voice trained in on single turns (package recipe, ``--rows`` rows).
 
+Each way is measured twice: against the bare model's answers (what ``decide`` does), and against the modern
+lines of the train rows (``style.base``), where a line that is only copied is not in the voice.
+
 Inputs of the conversations are lines that neither training nor the measure has seen. Printed for each way:
 the share of answers in the voice, the position (0 the base, 1 the plays) and its slope per turn, each with
 a 95 % interval over conversations, word overlap with the line of the play, and the paired difference of
-lora and prompt. Also printed: what the human lines themselves would score. ``--answers`` writes all answers.
+lora and prompt. Also printed: what the human lines themselves would score, and the shares of answers that
+copy their input or repeat one word more than five times in a row. ``--answers`` writes all answers,
+``--again`` reads them and asks no model.
 Spaces before punctuation, which the data has, are closed first: they are no voice. Never fails on a figure.
 """
 
@@ -46,6 +51,7 @@ VOICED = (
     "thee, hath and doth, the word order of the plays. Answer with the line only."
 )
 SHOTS, MOST_TOKENS = 4, 40
+LOOP = re.compile(r"(\b\w+\b)(?:\W+\1\b){5}", re.IGNORECASE)
 Lines = list[list[str]]
 
 
@@ -142,7 +148,7 @@ def print_way(name: str, found: dict[str, Any]) -> None:
     print(
         f"{name}: in the voice {shown(found['share'])}; position {shown(found['position'])}; slope per turn"
         f" {shown(found['slope'], '+.3f')} ({found['drift']}); token_f1 {found['token_f1']:.2f};"
-        f" {found['words']} words\n   position by turn: {per_turn}"
+        f" copied {found['copied']:.2f}, looping {found['looping']:.2f}; {found['words']} words\n   position by turn: {per_turn}"
     )
 
 
@@ -165,49 +171,70 @@ def main() -> None:
     parser.add_argument("--conversations", type=int, default=12)
     parser.add_argument("--turns", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", type=Path, help="measure the answers of this file again, ask no model")
     parser.add_argument("--answers", type=Path, help="write all answers here (JSON)")
     parser.add_argument("--out", type=Path, help="keep the training work here")
     options = parser.parse_args()
-    folder = options.data / "style_shakespeare"
     began = time.perf_counter()
-    rows = pairs(folder / "style_train.jsonl")[: options.rows]
-    fresh = pairs(folder / "style_test.jsonl")[SHOTS : SHOTS + options.conversations * options.turns]
+    rows = pairs(options.data / "style_shakespeare" / "style_train.jsonl")[: options.rows]
+    said = json.loads(options.again.read_text(encoding="utf-8")) if options.again else asked(rows, options)
+    if options.answers:
+        options.answers.write_text(json.dumps(said, ensure_ascii=False, indent=1), encoding="utf-8")
+    plays = [VoiceText(play, str(n)) for n, (_, play) in enumerate(rows)]
+    for against, texts in (
+        ("the bare model's answers", said["base"]),
+        ("modern lines", [modern for modern, _ in rows]),
+    ):
+        voice = Voice.fit(plays, [VoiceText(text, str(n)) for n, text in enumerate(texts)])
+        print(f"\nThe voice of the plays told from {against}: AUC {shown(voice.separation().to_json())}")
+        print_ways(voice, said, options.seed)
+    print(f"{time.perf_counter() - began:.0f} s in all")
+
+
+def asked(rows: Sequence[tuple[str, str]], options: argparse.Namespace) -> dict[str, Any]:
+    """All answers: of the bare model to the train inputs, and of the three ways in conversations."""
+    fresh = pairs(options.data / "style_shakespeare" / "style_test.jsonl")[SHOTS:]
+    fresh = fresh[: options.conversations * options.turns]
     talks = [fresh[n :: options.conversations] for n in range(options.conversations)]
     inputs, plays = ([[pair[side] for pair in talk] for talk in talks] for side in (0, 1))
-
     door = LocalDoor(embedded_folder(), name="embedded")
     bare = (Message("system", PLAIN),)
     base = answers(door, [(*bare, Message("user", modern)) for modern, _ in rows])
-    voice = Voice.fit(
-        [VoiceText(play, str(n)) for n, (_, play) in enumerate(rows)],
-        [VoiceText(text, str(n)) for n, text in enumerate(base)],
-    )
-    print(f"voice: {json.dumps(voice.facts())}; {time.perf_counter() - began:.0f} s so far")
     shots = [
         Message(role, text)
         for modern, play in rows[:SHOTS]
         for role, text in (("user", modern), ("assistant", play))
     ]
-    said = {
-        "bare": converse(door, bare, inputs),
-        "prompt": converse(door, (Message("system", VOICED), *shots), inputs),
-    }
+    said: dict[str, Any] = {"inputs": inputs, "plays": plays, "base": base}
+    said["bare"] = converse(door, bare, inputs)
+    said["prompt"] = converse(door, (Message("system", VOICED), *shots), inputs)
     door.close()
-    print(f"bare and prompt answered; {time.perf_counter() - began:.0f} s so far")
     with tempfile.TemporaryDirectory() as work:
         tuned = trained(rows, options, options.out or Path(work))
         said["lora"] = converse(tuned, bare, inputs)
         tuned.close()
-    print(f"{options.conversations} conversations of {options.turns} turns:")
-    for name, lines in (*said.items(), ("the plays' own lines", plays), ("the modern lines", inputs)):
-        print_way(name, figures(voice, lines, plays))
-    by_talk = {name: in_voice_by_conversation(voice, lines) for name, lines in said.items()}
+    return said
+
+
+def print_ways(voice: Voice, said: dict[str, Any], seed: int) -> None:
+    """One block for each way, and the paired differences."""
+    inputs, plays = said["inputs"], said["plays"]
+    ways = {name: said[name] for name in ("bare", "prompt", "lora")}
+    for name, lines in (*ways.items(), ("the plays' own lines", plays), ("the modern lines", inputs)):
+        print_way(name, figures(voice, lines, plays) | defects(lines, inputs))
+    by_talk = {name: in_voice_by_conversation(voice, lines) for name, lines in ways.items()}
     for one, other in (("lora", "prompt"), ("prompt", "bare")):
-        print(f"{one} - {other}, share in the voice: {compare(by_talk[one], by_talk[other], options.seed)}")
-    if options.answers:
-        whole = {"inputs": inputs, "plays": plays, **said, "base": base}
-        options.answers.write_text(json.dumps(whole, ensure_ascii=False, indent=1), encoding="utf-8")
-    print(f"{time.perf_counter() - began:.0f} s in all")
+        print(f"{one} - {other}, share in the voice: {compare(by_talk[one], by_talk[other], seed)}")
+
+
+def defects(said: Lines, inputs: Lines) -> dict[str, float]:
+    """Shares of answers that copy their input, and that repeat a word more than five times in a row."""
+    texts, lines = [t for own in said for t in own], [line for talk in inputs for line in talk]
+    both = list(zip(texts, lines, strict=True))
+    return {
+        "copied": fmean(text.strip().casefold() == line.strip().casefold() for text, line in both),
+        "looping": fmean(bool(LOOP.search(text)) for text, _ in both),
+    }
 
 
 if __name__ == "__main__":

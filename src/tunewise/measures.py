@@ -64,6 +64,8 @@ def check_files(task: Task, parts: Parts) -> None:
     """
     if task.style is not None:
         require_enough("reference", [row.text for row in voice_rows(task.style, parts)])
+        if task.style.base is not None:
+            require_enough("base", [row.text for row in read_voice(task.style.base)])
     if task.judge is not None:
         rubric = read_rubric(task.judge.rubric)
         if task.judge.labels is not None:
@@ -80,13 +82,20 @@ def prepare(run: "Run", judge_door: Door | None) -> Measures:
 
 
 def style_measure(run: "Run", style: Style) -> StyleMeasure:
-    """The voice of the reference texts against the bare model's answers to the same inputs.
+    """The voice of the reference texts against the bare model's answers, or against ``style.base``.
 
-    The inputs are those of the reference rows; where these have none, those of the train part. Reference
-    texts that answer a certification input, or are the right answer to one, are left out.
+    Reference texts that answer a certification input, or are the right answer to one, are left out.
     Raises DataError where too few texts are left.
     """
     rows = voice_rows(style, run.parts)
+    base = bare_answers(run, rows) if style.base is None else [row.text for row in read_voice(style.base)]
+    voice = Voice.fit([row.text for row in rows], base, run.seed)
+    _tell_voice(run, voice)
+    return style_from(style, voice)
+
+
+def bare_answers(run: "Run", rows: Sequence[VoiceRow]) -> list[VoiceText]:
+    """The bare model's answers to the inputs of the reference rows; without these, of the train part."""
     turns = {document_of(row.turns): row.turns for row in rows if row.turns} or {
         document_of(example.turns): example.turns for example in run.parts.train
     }
@@ -96,14 +105,11 @@ def style_measure(run: "Run", style: Style) -> StyleMeasure:
     )
     layout = layout_of(run.bench([]))
     answers = run.ask_for("", run.door, [_request(layout, said) for said in asked.values()], "style")
-    base = [
+    return [
         VoiceText(answer.text, document)
         for document, answer in zip(asked, answers, strict=True)
         if answer.status == "ok"
     ]
-    voice = Voice.fit([row.text for row in rows], base, run.seed)
-    _tell_voice(run, voice)
-    return style_from(style, voice)
 
 
 def style_from(style: Style, voice: Voice) -> StyleMeasure:

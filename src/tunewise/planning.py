@@ -185,7 +185,7 @@ def make_plan(
 def prepared_lines(opened: "Opened") -> list[str]:
     """What a voice or a judge takes beside the rungs' own calls, which the table does not count."""
     lines = []
-    if opened.task.style is not None:
+    if opened.task.style is not None and opened.task.style.base is None:
         lines.append(
             f"style: up to {MOST_BASE} inputs are asked of the bare model, to tell the voice from it"
         )

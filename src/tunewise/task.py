@@ -255,8 +255,9 @@ class Task(Section):
         for name in ("style", "judge"):
             if plain[name] is None:
                 del plain[name]
-        if self.style is not None and self.style.reference is not None:
-            plain["style"]["reference"] = _content(self.style.reference)
+        for side in ("reference", "base") if self.style is not None else ():
+            if getattr(self.style, side) is not None:
+                plain["style"][side] = _content(getattr(self.style, side))
         if self.judge is not None:
             plain["judge"]["rubric"] = _content(self.judge.rubric)
             if self.judge.labels is not None:

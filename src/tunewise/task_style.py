@@ -3,6 +3,7 @@
 metric: style
 style:
   reference: voice.jsonl              # texts of the voice; without it, the outputs of the train part
+  base: plain.jsonl                   # texts not in the voice; without it, the bare model's answers
   content: {metric: token_f1, at_least: 0.30}
   rules: {banned: [cheap], contractions: always, sentence_words: 20, reading_grade: 8}
 """
@@ -53,9 +54,13 @@ class StyleRules(Section):
 
 
 class Style(Section):
-    """A voice, given by reference texts; without a file, by the outputs of the train part."""
+    """A voice, given by reference texts; without a file, by the outputs of the train part.
+
+    base: texts that are not in the voice; without a file, the bare model's answers to the same inputs.
+    """
 
     reference: DataFile | None = None
+    base: DataFile | None = None
     content: StyleContent = StyleContent()
     rules: StyleRules = StyleRules()
 

@@ -33,6 +33,9 @@ def score(
     style_reference: Annotated[
         list[Path] | None, typer.Option(help="Texts of the voice for style; repeatable.")
     ] = None,
+    style_base: Annotated[
+        list[Path] | None, typer.Option(help="The base model's texts, to tell the voice from; repeatable.")
+    ] = None,
     task: Annotated[
         Path | None, typer.Option(help="Take metric, options and output forms from this task file.")
     ] = None,
@@ -56,6 +59,7 @@ def score(
         "schema": schema,
         "xsd": xsd,
         "style_references": tuple(style_reference or ()),
+        "style_bases": tuple(style_base or ()),
         "task": _task(task),
     }
     if compare:

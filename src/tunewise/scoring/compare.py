@@ -55,6 +55,7 @@ def compare(
     schema: str | Path | None = None,
     xsd: str | Path | None = None,
     style_references: Sequence[str | Path] = (),
+    style_bases: Sequence[str | Path] = (),
     task: Task | None = None,
 ) -> Comparison:
     """The paired difference b - a of a metric on common ids.
@@ -74,6 +75,7 @@ def compare(
         schema=schema,
         xsd=xsd,
         style_references=style_references,
+        style_bases=style_bases,
         task=task,
     )
     first, second = read_outputs(a), read_outputs(b)

@@ -37,7 +37,10 @@ class WholeFileScores:
 # ``input``, ``conversation`` and ``turn``) and gives WholeFileScores. It is imported when first needed and
 # raises SettingError or DataError for what the user can mend. Intervals, statuses, failures, ``--json`` and
 # ``--compare`` then work as for any metric. A metric that is not listed here is scored row by row.
-WHOLE_FILE: dict[str, str] = {}
+WHOLE_FILE: dict[str, str] = {
+    "style": "tunewise.scoring.style:score_style",
+    "judge": "tunewise.scoring.judged:score_judged",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ def score(
     schema: str | Path | None = None,
     xsd: str | Path | None = None,
     style_references: Sequence[str | Path] = (),
+    style_bases: Sequence[str | Path] = (),
     task: Task | None = None,
 ) -> ScoreReport:
     """Score a file of outputs with the metric that ``decide`` uses under this name.
@@ -108,6 +112,7 @@ def score(
         schema=schema,
         xsd=xsd,
         style_references=style_references,
+        style_bases=style_bases,
         task=task,
     )
     rows = read_outputs(outputs)

@@ -22,8 +22,9 @@ class ScoreSettings:
 
     metric: its name. options: as under ``metric`` in a task file. choices: the closed set for
     ``accuracy``; by default the references of the rows. schema, xsd: files for the metrics of format.
-    style_references: files with texts of the voice. task: the task whose metric, options and output
-    forms are taken where nothing else is given. folder: where a metric of the user's own is looked for.
+    style_references, style_bases: files with texts of the voice, and of the base model. task: the task whose
+    metric, options and output forms are taken where nothing else is given. folder: where a metric of the
+    user's own is looked for.
     """
 
     metric: str
@@ -32,6 +33,7 @@ class ScoreSettings:
     schema: Path | None = None
     xsd: Path | None = None
     style_references: tuple[Path, ...] = ()
+    style_bases: tuple[Path, ...] = ()
     task: Task | None = None
     folder: Path = Path()
 
@@ -44,6 +46,7 @@ def settings_of(
     schema: str | Path | None = None,
     xsd: str | Path | None = None,
     style_references: Sequence[str | Path] = (),
+    style_bases: Sequence[str | Path] = (),
     task: Task | None = None,
 ) -> ScoreSettings:
     """Settings that were checked. Raises SettingError, naming the nearest metric or option."""
@@ -73,6 +76,7 @@ def settings_of(
         schema=None if schema is None else Path(schema),
         xsd=None if xsd is None else Path(xsd),
         style_references=tuple(Path(path) for path in style_references),
+        style_bases=tuple(Path(path) for path in style_bases),
         task=task,
         folder=Path() if task is None else task.path.absolute().parent,
     )

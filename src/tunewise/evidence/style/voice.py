@@ -188,12 +188,12 @@ class Voice:
 def measure_outputs(voice: Voice, outputs: Sequence[VoiceText], seed: int = 0) -> dict[str, Any]:
     """All figures of a set of outputs against a voice, JSON-able; undefined ones None with ``why``.
 
-    ``share``: of all outputs that are in the voice (Wilson interval, not clustered); ``position``;
+    ``share``: of all outputs that are in the voice (Wilson's interval; where outputs share a document, a
+    bootstrap over documents); ``position``;
     ``auc_against_reference``: 0.5 where this classifier cannot tell them apart; ``delta``.
     """
     spoken = _spoken(outputs)
     scores = voice.log_odds([t.text for t in spoken])
-    passed = int(np.sum(scores >= voice.threshold))
     documents = [t.name for t in spoken]
     apart = Interval(None, None, None, 0, "no outputs with words")
     if len(spoken):
@@ -203,13 +203,23 @@ def measure_outputs(voice: Voice, outputs: Sequence[VoiceText], seed: int = 0) -
         "n": len(outputs),
         "without_words": len(outputs) - len(spoken),
         "words": _words_in(spoken),
-        "share": share_interval(passed, len(outputs)).to_json(),
+        "share": _share(scores >= voice.threshold, documents, len(outputs), seed).to_json(),
         "mean_probability": float(_probability(scores).mean()) if len(spoken) else None,
         "position": voice.position(spoken, seed).to_json(),
         "auc_against_reference": apart.to_json(),
         "delta": voice.delta(spoken),
         "delta_from_words": DELTA_WORDS,
     }
+
+
+def _share(passed: NDArray[np.bool_], documents: Sequence[str], n: int, seed: int) -> Interval:
+    groups = len(set(documents))
+    if groups == len(documents) or groups < 2 or n != len(documents):
+        return share_interval(int(np.sum(passed)), n)
+    values = np.asarray(passed, dtype=float)
+    draws = resampled_means(values, documents, np.random.default_rng(seed))
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(values.mean()), float(low), float(high), groups)
 
 
 def share_interval(successes: int, n: int) -> Interval:
