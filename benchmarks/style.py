@@ -148,7 +148,8 @@ def print_way(name: str, found: dict[str, Any]) -> None:
     print(
         f"{name}: in the voice {shown(found['share'])}; position {shown(found['position'])}; slope per turn"
         f" {shown(found['slope'], '+.3f')} ({found['drift']}); token_f1 {found['token_f1']:.2f};"
-        f" copied {found['copied']:.2f}, looping {found['looping']:.2f}; {found['words']} words\n   position by turn: {per_turn}"
+        f" copied {found['copied']:.2f}, looping {found['looping']:.2f}; {found['words']} words\n"
+        f"   position by turn: {per_turn}"
     )
 
 
