@@ -146,3 +146,10 @@ def test_mistakes_in_limits_and_economics_are_told_with_line_and_key(reverse_tas
     with pytest.raises(TaskFileError) as caught:
         tunewise.load_task(task)
     assert caught.value.problems[0].startswith(message)
+
+
+def test_the_plan_says_what_the_limits_add(reverse_task):
+    task = reverse_task()
+    task.write_text(task.read_text() + "limits: {latency_ms: 500, concurrency: 4}\n")
+    (line,) = [line for line in tunewise.check(task).lines if line.startswith("limits")]
+    assert line.endswith("is asked up to 100 further calls, 4 at once, after 4 to warm up")

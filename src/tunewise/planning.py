@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 from tunewise.data import Message
 from tunewise.errors import DataError
 from tunewise.evidence.judgement import allowance, make_test
+from tunewise.evidence.limits import MOST_CALLS
 from tunewise.evidence.metrics import metric_of
 from tunewise.evidence.style.voice import PASSES
 from tunewise.measures import MOST_BASE
 from tunewise.models.door import Decoding, Door, Request
 from tunewise.openings import next_opening
+from tunewise.probing import WARM_UP
 from tunewise.rungs.prompt import BYTES_PER_TOKEN, layout_of, place_of, prompt_tokens
 from tunewise.rungs.rung import Outlook, Rung, Workbench
 from tunewise.task import Task
+from tunewise.task_limits import Limits
 
 if TYPE_CHECKING:
     from tunewise.api import Opened
@@ -156,6 +159,7 @@ def make_plan(
             f" false-meets budget of each rung {test.alpha_meets:.5f}",
             proof,
             f"model {opened.door.name}: {where}",
+            *_limit_lines(task.limits),
             *prepared_lines(opened),
         ),
         rungs=planned,
@@ -298,6 +302,17 @@ def refuse_too_long(bench: Workbench) -> None:
             + "\nShorten or drop these rows, lower decoding.max_new_tokens, or take a model with a longer"
             " window."
         )
+
+
+def _limit_lines(limits: Limits | None) -> list[str]:
+    """What testing the limits adds to the calls of the table."""
+    if limits is None:
+        return []
+    at_once = f"{limits.concurrency} at once" if limits.concurrency > 1 else "one at a time"
+    return [
+        f"limits: each rung whose quality meets is asked up to {MOST_CALLS} further calls, {at_once},"
+        f" after {max(WARM_UP, limits.concurrency)} to warm up"
+    ]
 
 
 def _planned(

@@ -147,3 +147,16 @@ def test_f1_is_symmetric_and_swaps_recall_with_precision(one: Any, other: Any) -
     there, back = score(json.dumps(one), [other]), score(json.dumps([other]), json.dumps(one))
     assert there.value == back.value
     assert there.detail["field_recall"] == back.detail["field_precision"]
+
+
+def test_the_reason_names_the_fields_that_differ():
+    said = '{"desk": "FIX", "item": "scale", "note": null, "tags": ["a"]}'
+    right = {"desk": "BUY", "item": "scale", "cust": "C-1", "tags": ["a"]}
+    found = METRICS["json_fields"].score(said, [right], MetricContext())
+    assert found.detail["why"] == (
+        "cust: 'C-1' was expected, but it is missing; desk: 'BUY' was expected, got 'FIX';"
+        " note: not asked for"
+    )
+    assert "why" not in METRICS["json_fields"].score('{"a": 1}', [{"a": 1}], MetricContext()).detail
+    many = METRICS["json_fields"].score("{}", [{str(n): n for n in range(9)}], MetricContext())
+    assert many.detail["why"].endswith("; and 7 more")

@@ -1,5 +1,6 @@
 """``json_fields``: F1 over the key-value pairs of a JSON answer, so that invented keys cost."""
 
+import json
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -8,10 +9,12 @@ from typing import Any
 
 from tunewise.evidence.metrics.json_text import NotStrictJson, cut_json, parse_strict
 from tunewise.evidence.metrics.metric import MetricContext
+from tunewise.evidence.metrics.normalise import shown
 from tunewise.evidence.records import Score
 
 Path = tuple[str | int, ...]
 Pair = tuple[Path, tuple[str, Any]]
+SHOWN = 3  # fields that differ, in words
 ITEM = 0  # stands in a path for "some element of this array"; keys are texts, so none equals it
 
 
@@ -44,7 +47,7 @@ def json_fields(answer: str, references: Sequence[Any], context: MetricContext) 
     value = _value_of(said, right)
     recall, precision = _recall_and_precision(said, right)
     detail = {"field_recall": recall, "field_precision": precision, "repaired_value": value}
-    return Score("scored", value, detail)
+    return Score("scored", value, detail if value == 1 or not right else {**detail, "why": _why(said, right)})
 
 
 def field_figures(said: Any, references: Sequence[Any]) -> tuple[float, float, float]:
@@ -108,6 +111,33 @@ def _value_of(said: Counter[Pair] | None, right: Sequence[Counter[Pair]]) -> flo
     if said is None:
         return 0.0
     return max((2 * (said & r).total() / (said.total() + r.total()) for r in right), default=0.0)
+
+
+def _why(said: Counter[Pair], right: Sequence[Counter[Pair]]) -> str:
+    """Which fields differ from the best reference: at most SHOWN of them."""
+    best = max(right, key=lambda r: (said & r).total() / (said.total() + r.total()))
+    missing, extra = best - said, said - best
+    got = dict(iter(extra))
+    wanted = dict(iter(missing))
+    lines = [
+        f"{_place(path)}: {_seen(leaf)} was expected"
+        + (f", got {_seen(got[path])}" if path in got else ", but it is missing")
+        for path, leaf in sorted(wanted.items(), key=lambda pair: _place(pair[0]))
+    ]
+    lines += [f"{_place(path)}: not asked for" for path in got if path not in wanted]
+    more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    return "; ".join(lines[:SHOWN]) + more
+
+
+def _place(path: Path) -> str:
+    return shown(".".join("[]" if part == ITEM else str(part) for part in path), 80)[1:-1] or "the value"
+
+
+def _seen(leaf: tuple[str, Any]) -> str:
+    kind, value = leaf
+    if kind == "empty":
+        return "{}" if value == "dict" else "[]"
+    return shown(value, 40) if isinstance(value, str) else json.dumps(value)
 
 
 def _recall_and_precision(said: Counter[Pair], right: Sequence[Counter[Pair]]) -> tuple[float, float]:
