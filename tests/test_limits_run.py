@@ -56,6 +56,8 @@ def test_a_rung_that_answers_well_and_keeps_its_limits_is_chosen(timed):
     assert few["latency_ms"]["concurrency"] == 2
     assert plain["limits"]["latency_ms"] == 500
     assert any("latency limit 500 ms holds" in line for line in made.reasons)
+    assert few["limits"][0]["alpha"] == pytest.approx(0.05 / 3)
+    assert few["quality"]["alpha"] == pytest.approx(0.05 / 3 / 2)
 
 
 def test_a_slow_rung_falls_short_with_gap_latency_and_the_climb_goes_on(timed):

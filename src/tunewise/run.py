@@ -10,7 +10,7 @@ from typing import Any
 from tunewise.data import Example, reference_text
 from tunewise.decision import Build, RungResult
 from tunewise.errors import BudgetEnded, SettingError
-from tunewise.evidence.judgement import Test, allowance, judge, make_test
+from tunewise.evidence.judgement import ALPHA, Test, allowance, judge, make_test
 from tunewise.evidence.limits import Probe
 from tunewise.evidence.metrics import MetricContext, metric_of
 from tunewise.evidence.records import Evidence, Outcome, Score
@@ -101,7 +101,7 @@ class Run:
         self.outcomes[rung.name] = outcomes
         limits, probed = self.task.limits, None
         if limits is not None and evidence.verdict == "meets":
-            probed = untested(limits, self.alpha, "the budget ended the run before it was tested")
+            probed = untested(limits, self.limit_alpha, "the budget ended the run before it was tested")
         self.keep(Step(rung.name, candidate=self.candidates[rung.name], evidence=evidence, probe=probed))
 
     def bench(self, done: Sequence[Step[Candidate]]) -> Workbench:
@@ -239,7 +239,15 @@ class Run:
         if limits is None:
             return None
         self.progress.tell("rung", rung=rung.name, state="probing")
-        return probe_limits(self.store, self.runner, candidate, self.order, limits, self.alpha, self.progress)
+        return probe_limits(
+            self.store, self.runner, candidate, self.order, limits, self.limit_alpha, self.progress
+        )
+
+    @property
+    def limit_alpha(self) -> float:
+        """False-*meets* budget of each limit of a rung: alpha / R at every opening, since calls are fresh."""
+        in_play: Any = self.store.frozen("rungs in play")
+        return ALPHA / len(in_play)
 
     def sample(self, rungs: Sequence[str]) -> None:
         """Times of unbatched calls of these rungs, where they were measured and have none yet."""
