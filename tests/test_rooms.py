@@ -33,6 +33,8 @@ ALLOWED = {
         "api",
         "forecast",
         "estimation",
+        "models",
+        "retrieval",
     },
     "report": {"data", "decision", "evidence", "errors"},
 }

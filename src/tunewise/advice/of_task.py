@@ -1,8 +1,9 @@
 """A task file as facts: what it says, where each fact comes from, and what it leaves unknown."""
 
 import json
+import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tunewise.advice.facts import NAMES, NO_LIMIT, Domain, Facts, Tuning
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from tunewise.splits import Parts
     from tunewise.task import Task
 
+CHARACTERS_PER_TOKEN = 4.0  # of common tokenizers on English, about
+INSTRUCT = re.compile(r"(?i)instruct|chat|[-_]it\b")
 JSON_METRICS = ("json_fields", "json_schema")
 
 
@@ -60,10 +63,30 @@ def facts_of_task(task: "Task", parts: "Parts") -> Known:
     return Known(
         facts,
         {name: source for name, (_, source) in found.items()},
-        said.domain,
+        _domain(task, said.domain),
         said.tuning,
         said.facts.dataset_size,
     )
+
+
+def _domain(task: "Task", said: Domain) -> Domain:
+    """What is declared, and where it is not: the size of the documents and the kind of base model."""
+    tokens, instruct = said.tokens, said.instruct_model
+    if tokens is None and task.knowledge is not None:
+        tokens = sum(map(len, documents_of(task))) / CHARACTERS_PER_TOKEN
+    spec = task.tune.model if task.tune is not None and task.tune.model is not None else task.model
+    if instruct is None and isinstance(spec, str):
+        instruct = spec == "embedded" or bool(INSTRUCT.search(spec)) or None
+    return replace(said, tokens=tokens, instruct_model=instruct)
+
+
+def documents_of(task: "Task") -> list[str]:
+    """The texts of the task's documents."""
+    from tunewise.retrieval.documents import read_documents
+
+    if task.knowledge is None:
+        return []
+    return [document.text for document in read_documents(task.knowledge.documents).documents]
 
 
 def _limit(task: "Task", name: str) -> tuple[Any, str]:

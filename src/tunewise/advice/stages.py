@@ -39,9 +39,9 @@ def advise_stage(facts: Facts, domain: Domain, tunes: bool) -> StageAdvice:
 
     tunes: the advised approach trains at all.
     """
-    if not tunes:
-        return StageAdvice(None, "no_training", "The advised approach trains nothing.")
     signs, foreign = foreignness(domain)
+    if not tunes:
+        return StageAdvice(None, "no_training", "The advised approach trains nothing.", signs)
     raw = domain.tokens is not None and domain.tokens >= FEWEST_DOMAIN_TOKENS
     pairs = facts.dataset_size
     tokens = f"{domain.tokens:,.0f} tokens of raw text" if domain.tokens is not None else "raw text"

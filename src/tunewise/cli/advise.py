@@ -27,6 +27,9 @@ def advise(
     model: Annotated[
         str | None, typer.Option(help="With facts: the model whose tuning is estimated.")
     ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="With a task: tokens per word and perplexity of its texts.")
+    ] = False,
     save: Annotated[Path | None, typer.Option(help="Write the interview's facts to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
@@ -39,7 +42,7 @@ def advise(
     if min(static_rows, latency_ms, cost_usd) < 0:
         raise SettingError("a threshold of 0 or more was expected (--static-rows, --latency-ms, --cost-usd)")
     if task is not None or facts is not None:
-        given = advise_on_task(task, facts=facts, model=model, thresholds=thresholds)
+        given = advise_on_task(task, facts=facts, model=model, thresholds=thresholds, measure=measure)
     else:
         given = advise_on_task(facts=_interviewed(thresholds, save), model=model, thresholds=thresholds)
     if as_json:
@@ -115,9 +118,9 @@ def print_advice(advice: "Advice") -> None:
             say(f"- {entry['says']}")
     if advice.stage.stage:
         say(f"\nStage: {advice.stage.stage}. {advice.stage.why}")
-        for sign in advice.stage.signs:
-            say(f"- {sign}")
         say(f"Method: {advice.method.method}. {advice.method.why}")
+    for sign in advice.stage.signs:
+        say(f"- {sign}")
     say(f"\n`tunewise decide` would try, in this order: {', '.join(advice.rungs)}.")
     for rung, figures in advice.estimates.items():
         say(f"{rung}: {in_words(figures)}")
