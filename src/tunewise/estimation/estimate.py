@@ -191,7 +191,10 @@ def _setup(
     notes = []
     if gpu is not None and (form := _format_for(gpu, method, given)) is not None:
         given |= form
-        notes.append(f"{gpu.name} has no bf16, so the estimate is for {form['compute_dtype']}")
+        if gpu.name != CPU:
+            notes.append(f"{gpu.name} has no bf16, so the estimate is for {form['compute_dtype']}")
+    if gpu is not None and gpu.name == CPU and given.get("attention", "flash") == "flash":
+        given["attention"] = "sdpa"  # the flash kernels are for GPUs
     mean = lengths.padded(int(given.get("micro_batch", 1)))
     setup = Setup(method=method, seq_len=lengths.longest, mean_len=min(mean, float(lengths.longest)), **given)
     if gpu is not None and gpu.name != CPU:

@@ -1,8 +1,9 @@
 """Which GPUs a run fits on, and the cheapest change that makes it fit where it does not.
 
 ``fits``: the upper bound of allocated memory and the context lie within what the GPU lets a program use.
-``tight``: the expected figure with 5 % for fragments does; the allocator's cache has no room, so expect slow
-collections and an out-of-memory error if the longest batch is longer than told. ``no``: neither.
+``tight``: the expected figure does, with 5 % of what comes and goes lost to fragments; the allocator's cache
+has no room, so expect slow collections and an out-of-memory error if the longest batch is longer than told.
+``no``: neither.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from tunewise.estimation.setup import QUANTISED, Setup
 from tunewise.estimation.shapes import Shape
 
 Verdict = Literal["fits", "tight", "no"]
-FRAGMENTS = 1.05
+FRAGMENTS = 0.05
 MOST_GPUS = 8  # of one machine, tried for sharding
 
 
@@ -47,7 +48,10 @@ class Fit:
 def needs_of(found: Memory, setup: Setup, factor: float = 1.0) -> tuple[float, float]:
     """GiB that the run needs at least, and with all of its uncertainty. factor: from calibration."""
     around = CONTEXT + (NCCL if setup.gpus > 1 else 0.0)
-    return factor * found.allocated.expected * FRAGMENTS + around, factor * found.allocated.high + around
+    expected = found.allocated.expected
+    held = sum(found.parts.get(name, 0.0) for name in ("weights", "adapter", "optimizer"))
+    needs = expected + FRAGMENTS * max(0.0, expected - held)
+    return factor * needs + around, factor * found.allocated.high + around
 
 
 def verdict_of(needs: float, safe: float, usable: float) -> Verdict:
@@ -128,8 +132,12 @@ class Ways:
             return []
         for one in reversed(chosen[:-1]):
             fewer = [kept for kept in chosen if kept is not one]
-            if enough(fewer):
-                chosen = fewer
+            milder = [other for other in usable if _replaces(other[0], one[0])]
+            for other in (None, *milder[: milder.index(one)]):
+                instead = fewer if other is None else [other if kept is one else kept for kept in chosen]
+                if enough(instead):
+                    chosen = instead
+                    break
         return chosen
 
 
@@ -166,8 +174,8 @@ def _changes(run: Setup) -> list[tuple[Change, Callable[[Setup], Setup]]]:
         length //= 2
         said = f"at most {length:,} tokens"
         add(f"length:{length}", said, "longer rows are cut or left out", seq_len=length, mean_len=None)
-    gpus = 2
-    while run.gpus == 1 and gpus <= MOST_GPUS:
+    gpus = 2 * run.gpus
+    while run.sharding in ("none", "ddp", "fsdp", "zero3") and gpus <= MOST_GPUS:
         add(f"fsdp:{gpus}", f"FSDP over {gpus} GPUs", f"{gpus} GPUs", gpus=gpus, sharding="fsdp")
         gpus *= 2
     return found
