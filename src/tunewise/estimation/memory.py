@@ -70,6 +70,7 @@ def memory(shape: Shape, setup: Setup) -> Memory:
     training = _phases(shape, run, static, moving)
     peak = max(training, key=lambda name: training[name])
     expected = training[peak] / GIB
+    held = (static.weights + static.adapter + static.optimizer) / GIB
     reserved = _reserved(run, expected, static, moving)
     device = reserved + CONTEXT + (NCCL if run.gpus > 1 else 0.0)
     paged = state.paged_bytes(shape, run) / GIB
@@ -80,9 +81,9 @@ def memory(shape: Shape, setup: Setup) -> Memory:
         parts=parts,
         phases={name: amount / GIB for name, amount in (training | other).items()},
         peak=peak,
-        allocated=_range(run, shape, expected),
-        reserved=_range(run, shape, reserved),
-        device=_range(run, shape, device),
+        allocated=_range(run, shape, expected, held),
+        reserved=_range(run, shape, reserved, held),
+        device=_range(run, shape, device, held),
         evaluation=_range(run, shape, other["evaluation"] / GIB),
         resume=_range(run, shape, other["resume"] / GIB),
         merge=_range(run, shape, other["merge"] / GIB),
@@ -115,12 +116,16 @@ def _other_phases(shape: Shape, run: Setup, static: state.State) -> dict[str, fl
     return {"evaluation": evaluation, "resume": resume, "merge": merge}
 
 
-def _range(run: Setup, shape: Shape, expected: float) -> Range:
-    """The interval around an expected figure; wider for guessed shapes and for settings that were assumed."""
+def _range(run: Setup, shape: Shape, expected: float, held: float = 0.0) -> Range:
+    """The interval around an expected figure; wider for guessed shapes and settings that were assumed.
+
+    It does not reach below what the run holds from step to step.
+    """
     more = shape.spread + run.doubt + (0.15 if run.tensor_parallel * run.pipeline_parallel > 1 else 0.0)
     found = run.coefficients
     low = max(0.3, 1.0 - found.spread_low - more)
-    return Range(expected * low, expected, expected * (1.0 + found.spread_high + more))
+    least = max(expected * low, min(0.97 * held, expected))
+    return Range(least, expected, expected * (1.0 + found.spread_high + more))
 
 
 def _reserved(run: Setup, allocated: float, static: state.State, moving: activations.Activations) -> float:
@@ -134,9 +139,9 @@ def _reserved(run: Setup, allocated: float, static: state.State, moving: activat
     slack = min(POOLS, 0.15 * allocated) + found.slack * max(0.0, allocated - held)
     if run.cross_entropy in ("logits", "fast"):
         slack += found.logits_slack * moving.logits / GIB
-    slack += found.fsdp_slack * static.gathered / GIB
-    if run.method == "full" and static.gathered:
-        slack += STEP_SLACK * found.fsdp_slack * (static.gradients + static.step) / GIB
+    if run.sharding == "fsdp":
+        step = STEP_SLACK * (static.gradients + static.step) if run.method == "full" else 0.0
+        slack += found.fsdp_slack * (static.gathered + step) / GIB
     if run.capacity_gib is not None:
         room = run.capacity_gib - CONTEXT - (NCCL if run.gpus > 1 else 0.0)
         slack = min(slack, max(0.01 * allocated, room - allocated))

@@ -1,5 +1,6 @@
 """What a run holds from step to step: weights, adapter, gradients, optimizer states; bytes on one GPU."""
 
+import math
 from dataclasses import dataclass, replace
 
 from tunewise.estimation.setup import DTYPE_BYTES, Setup
@@ -26,6 +27,7 @@ FIXED_STATES = {
     "adafactor": 0.01,  # one number per row and column of a matrix
     "sgd": 0.0,
 }
+SUB_GROUP = 1e9  # elements that DeepSpeed's stage 3 steps at a time by default
 ZERO_BUCKET = 5e8  # elements: DeepSpeed's reduce_bucket_size and allgather_bucket_size by default
 PAGED_BYTES = {"paged-adamw": 8.0, "paged-adamw-8bit": 2.0 + 2 * 4 / 256}
 
@@ -113,7 +115,9 @@ def _sharded(shape: Shape, run: Setup, whole: State) -> State:
     n = run.shards
     by_states = n if run.sharding in ("zero1", "zero2", "zero3", "fsdp") else 1
     by_gradients = n if run.sharding in ("zero2", "zero3", "fsdp") else 1
-    whole = _deepspeed_step(whole) if _deepspeed_master(run) else whole
+    if _deepspeed_master(run):  # a float32 copy of 16-bit gradients; stage 3 makes it piece by piece
+        piece = 4.0 * SUB_GROUP * n if run.sharding == "zero3" else math.inf
+        whole = replace(whole, step=min(2.0 * whole.gradients, piece))
     by_weights = n if run.sharding in ("zero3", "fsdp") else 1
     weights, adapter = whole.weights / by_weights, whole.adapter / by_weights
     gradients, optimizer = whole.gradients / by_gradients, whole.optimizer / by_states
@@ -130,11 +134,6 @@ def _sharded(shape: Shape, run: Setup, whole: State) -> State:
     if "weights" in run.offload:
         weights = adapter = 0.0
     return State(weights, adapter, gradients, first, optimizer, step, gathered)
-
-
-def _deepspeed_step(whole: State) -> State:
-    """DeepSpeed's step: float32 copies of 16-bit gradients, and no transient of the optimizer's own."""
-    return replace(whole, step=2.0 * whole.gradients)
 
 
 def _buckets(shape: Shape, run: Setup) -> float:
