@@ -128,3 +128,43 @@ def test_every_spelling_of_the_published_table_is_understood():
     answers = list(estimate_batch([json.dumps(row) for row in rows]))
     assert [answer.get("error") for answer in answers if "error" in answer] == []
     assert len(answers) == len(rows)
+
+
+def test_an_inline_config_without_its_type_takes_the_family_of_the_model_with_its_numbers():
+    config = {
+        "hidden_size": 2560,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "intermediate_size": 10240,
+        "vocab_size": 51200,
+        "tie_word_embeddings": False,
+    }
+    full = {"model": config, "method": "full", "seq_len": 512, "micro_batch": 1}
+    assert estimate_request(full)["trainable_params"] == 2_779_683_840  # phi-2
+
+
+def test_an_embedding_among_the_targets_is_trained_whole():
+    plain = estimate_request(REQUEST)["trainable_params"]
+    more = estimate_request(REQUEST | {"lora_targets": "q,k,v,o,embed_tokens,lm_head"})["trainable_params"]
+    assert more - plain == 2 * 128256 * 4096
+
+
+@pytest.mark.parametrize(
+    ("change", "same_as"),
+    [
+        ({"weight_dtype": "bfloat16"}, {}),
+        ({"lora_targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}, {}),
+        ({"seq_len": "4k", "micro_batch": "2.0"}, {}),
+        ({"grad_checkpointing": True, "attention": "FA2"}, {}),
+        ({"method": "QLoRA", "weight_dtype": "4 bit"}, {"method": "qlora", "weight_dtype": "nf4"}),
+        ({"optimizer": "adamw_bnb_8bit"}, {"optimizer": "AdamW8bit"}),
+        ({"cross_entropy": "Liger fused linear"}, {"cross_entropy": "cut cross-entropy"}),
+        ({"gpus": 2, "sharding": "FSDP full shard"}, {"gpus": "2", "sharding": "fsdp2"}),
+        ({"gpus": 2, "sharding": "DeepSpeed ZeRO-3"}, {"gpus": 2, "sharding": "zero_3"}),
+    ],
+)
+def test_other_spellings_mean_the_same(change, same_as):
+    one, other = estimate_request(REQUEST | change), estimate_request(REQUEST | same_as)
+    assert "error" not in one
+    assert one["memory"] == other["memory"]

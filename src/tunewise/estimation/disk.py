@@ -47,9 +47,10 @@ def disk(shape: Shape, setup: Setup, kept: int = 2) -> Disk:
         artefact = shape.parameters() * DTYPE_BYTES[str(run.weight_dtype)]
         merged = shape.parameters() * 2.0
     else:
-        artefact = float(
-            adapter_bytes(shape, run.lora_rank, run.lora_targets, str(run.adapter_dtype), run.dora)
-        )
+        dtype = str(run.adapter_dtype)
+        whole = count - shape.lora_parameters(run.lora_rank, run.lora_targets, run.dora)
+        artefact = whole * DTYPE_BYTES[dtype]
+        artefact += float(adapter_bytes(shape, run.lora_rank, run.lora_targets, dtype, run.dora))
         merged = shape.parameters() * 2.0
     states = count * _states_on_disk(run)
     checkpoint = artefact + states

@@ -19,7 +19,7 @@ HUB_SECONDS = 20.0
 # Endings and beginnings that do not change a model's shape.
 _SAME_SHAPE = re.compile(
     r"(?<![a-z0-9])(instruct|chat|it|hf|base|gptq|awq|bnb|4bit|8bit|int4|int8|unsloth|meta|pretrained|finetune\w*"
-    r"|gpt_bigcode|dpo|sft|preview|fp16|bf16|gguf|quantized|dynamic)(?![a-z])"
+    r"|gpt_bigcode|coder|math|dpo|sft|preview|fp16|bf16|gguf|quantized|dynamic)(?![a-z])"
 )
 _OTHER_NAMES = {  # names in use for a model that the catalogue has under another
     "embedded": "SmolLM2-135M",
@@ -102,7 +102,7 @@ def find_model(text: str | Path | Mapping[str, Any], parameters: int | None = No
     """
     if isinstance(text, Mapping):
         name = str(text.get("_name_or_path") or text.get("name") or "config")
-        return shape_of(text, name, parameters)
+        return shape_of({**_family_by_shape(text), **text}, name, parameters)
     path = Path(text).expanduser()
     if path.is_dir():
         path = path / "config.json"
@@ -119,6 +119,27 @@ def find_model(text: str | Path | Mapping[str, Any], parameters: int | None = No
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return shape_of(hub_config(name), name)
     raise SettingError(_unknown(name))
+
+
+_SIX = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "vocab_size",
+)
+
+
+def _family_by_shape(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The architecture of the model of the catalogue with these very numbers, for a config that lacks it."""
+    if config.get("model_type") or config.get("architectures"):
+        return {}
+    numbers = [config.get(key) for key in _SIX]
+    for entry in catalogue().values():
+        if numbers == [entry.get(key) for key in _SIX]:
+            return {key: entry[key] for key in ("model_type", "multi_query") if key in entry}
+    return {}
 
 
 def _unknown(name: str) -> str:

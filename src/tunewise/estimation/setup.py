@@ -29,6 +29,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "stack": ("hf", "hf-fused", "unsloth", "torchtune", "litgpt", "torchtitan"),
     "sharding": ("none", "ddp", "fsdp", "zero1", "zero2", "zero3"),
     "offload": ("optimizer", "weights", "activations"),
+    "trained_whole": ("embedding", "head"),
 }  # fmt: skip
 DTYPE_BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0}
 QUANTISED = ("int8", "nf4", "nf4-dq", "fp4", "gptq-int4")
@@ -90,6 +91,7 @@ class Setup:
     optimizer_in_backward: bool = False
     lora_rank: int = 16
     lora_targets: tuple[str, ...] = ("all-linear",)
+    trained_whole: tuple[str, ...] = ()  # beside an adapter: embedding, head
     lora_dropout: float = 0.0
     dora: bool = False
     double_quant: bool = True

@@ -169,6 +169,8 @@ class Shape:
             if word in (linear.name.lower(), linear.name.split(".")[-1].lower())
         }
         roles = ROLES.get(word, ())
+        if self.experts:  # experts' matrices were renamed between releases of transformers
+            roles = ROLES.get(_EXPERTS.get(word, word), ())
         return ends or {linear.name for linear in self.linears if set(roles) & set(linear.roles)}
 
     def _no_such_target(self, target: str) -> str:
@@ -206,6 +208,9 @@ _WORDS = {
     ("up",): "up",
     ("down",): "down",
 }
+_EXPERTS = {
+    "gate_proj": "gate", "w1": "gate", "up_proj": "up", "w3": "up", "down_proj": "down", "w2": "down",
+}  # fmt: skip
 ROLES: Mapping[str, tuple[str, ...]] = {
     word: roles for roles, words in _WORDS.items() for word in words.split()
 }

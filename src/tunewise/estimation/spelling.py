@@ -28,18 +28,19 @@ UNCAPPED = 512  # tokens assumed where a table says nothing of the length: short
 
 # Patterns in order; the first that is found in the lower-cased value decides.
 METHODS = (
-    (r"q-?lora|4-?bit|int4|nf4", "qlora"),
+    (r"q-?lora|4[- ]?bit|int4|nf4", "qlora"),
     (r"lora|dora|adapter|peft", "lora"),
-    (r"full|sft|fine-?tun|pre-?train|cpt|^ft$", "full"),
+    (r"full|sft|fine-?tun|pre-?train|cpt|^ft$|galore|badam|lisa|lomo|apollo", "full"),
 )
 WEIGHTS = (
-    (r"fp32.*(bf16|bfloat16)|mixed|amp|master", "fp32/bf16"),
+    (r"fp32.*(bf16|bfloat16)|mixed|\bamp\b|master", "fp32/bf16"),
     (r"fp32.*(fp16|float16)", "fp32/fp16"),
     (r"gptq|awq|marlin|exl2|hqq", "gptq-int4"),
-    (r"(nf4|bnb|4-?bit|int4).*(dq|double)|nf4-dq|nf4dq", "nf4-dq"),
-    (r"nf4|4-?bit|int4|uint4|q4", "nf4"),
+    (r"(nf4|bnb|4[- ]?bit|int4).*(dq|double)|nf4-dq|nf4dq", "nf4-dq"),
+    (r"nf4|4[- ]?bit|int4|uint4|q4", "nf4"),
     (r"^fp4|float4", "fp4"),
-    (r"int8|8-?bit|w8", "int8"),
+    (r"int8|8[- ]?bit|w8", "int8"),
+    (r"fp8|float8", "bf16"),  # what float8 training computes with; its weights stay 16-bit
     (r"bf16|bfloat16|^16-?bit|^half|16 ?bit", "bf16"),
     (r"fp16|float16|f16", "fp16"),
     (r"fp32|float32|f32|32-?bit|full precision|tf32", "fp32"),
@@ -84,9 +85,9 @@ STACKS = (
      r"|answer|fsdp|lmflow|glm|internlm|xtuner|h2o|trainer|autotrain|baichuan|yi|plain|native", "hf"),
 )  # fmt: skip
 SHARDING = (
-    (r"zero-? ?(stage)?[ -]?3|stage[ -]?3|zero3|ds3", "zero3"),
-    (r"zero-? ?(stage)?[ -]?2|stage[ -]?2|zero2|ds2|grad.?op", "zero2"),
-    (r"zero-? ?(stage)?[ -]?1|stage[ -]?1|zero1", "zero1"),
+    (r"zero[-_ ]?(stage)?[-_ ]?3|stage[ -]?3|zero3|ds3", "zero3"),
+    (r"zero[-_ ]?(stage)?[-_ ]?2|stage[ -]?2|zero2|ds2|grad.?op", "zero2"),
+    (r"zero[-_ ]?(stage)?[-_ ]?1|stage[ -]?1|zero1", "zero1"),
     (r"fsdp|full.?shard|fully.?shard|hsdp|deepspeed", "fsdp"),
     (r"ddp|data.?parallel|^dp|replicat|mirror|zero-? ?0", "ddp"),
     (r"^(no|none|single|1|off|false)", "none"),
@@ -139,12 +140,12 @@ def targets_of(value: Any) -> tuple[str, ...] | None:
     if isinstance(value, list | tuple):
         return tuple(str(word) for word in value)
     text = str(value).strip()
+    if re.fullmatch(r"(?i)(library |recipe )?default.*|not stated|unknown|auto|n/?a|none|nan", text):
+        return None
     if re.fullmatch(r"(?i)all[ -_]?(linear)?(\s*layers)?|linear|all linear.*", text):
         return ("all-linear",)
     words = [word for word in re.split(r"[\s,;/+|&]+", text.strip("[](){}\"'")) if word]
-    return tuple(
-        word.strip("\"'") for word in words if word.lower() not in ("and", "attn_only", "layers", "proj")
-    )
+    return tuple(word.strip("\"'") for word in words if word.lower() not in ("and", "only", "layers"))
 
 
 def model_of(request: Mapping[str, Any], warnings: list[str]) -> Shape:
@@ -186,6 +187,7 @@ def setup_of(request: Mapping[str, Any], warnings: list[str]) -> Setup:
     weights, compute = _weights(method, weights)
     stack = _stack(request, hints)
     optimizer_text = f"{request.get('optimizer') or ''} {request.get('optimizer_dtype') or ''}".strip()
+    targets, whole_modules = _targets(request, method, warnings)
     gpus = whole(request.get("gpus"), "gpus") or _first(r"world size (\d+)", hints) or 1
     setup = Setup(
         method=method,
@@ -198,7 +200,8 @@ def setup_of(request: Mapping[str, Any], warnings: list[str]) -> Setup:
             re.search(r"in[_ ]b(ack)?w|in backward|lomo", f"{optimizer_text} {hints}".lower())
         ),
         lora_rank=whole(request.get("lora_rank"), "lora_rank") or 16,
-        lora_targets=targets_of(request.get("lora_targets")) or _default_targets(method, warnings),
+        lora_targets=targets,
+        trained_whole=whole_modules,
         dora="dora" in str(request.get("method")).lower(),
         seq_len=_length(request, warnings),
         micro_batch=whole(request.get("micro_batch"), "micro_batch") or _assume(warnings, "micro_batch", 1),
@@ -263,12 +266,34 @@ def _optimizer(request: Mapping[str, Any], text: str, hints: str, warnings: list
         for pattern, word in ((r"paged.*8-?bit", "paged-adamw-8bit"), (r"paged", "paged-adamw")):
             if re.search(pattern, hints):
                 return word
-    found = read(request.get("optimizer"), OPTIMIZERS, "optimizer")
+    try:
+        found = read(request.get("optimizer"), OPTIMIZERS, "optimizer")
+    except SettingError:
+        if not isinstance(request.get("optimizer"), str):
+            raise
+        warnings.append(f"optimizer is not given in a known word ({request['optimizer']!r})")
+        found = None
     if found == "adamw" and re.search(r"8-?bit", text.lower()):
         return "adamw-8bit"
     if found == "adamw" and "fused optimizer" in hints:
         return "adamw-fused"
     return found or str(_assume(warnings, "optimizer", "adamw"))
+
+
+WHOLE = {"wte": "embedding", "embed_tokens": "embedding", "emb": "embedding", "embedding": "embedding"}
+
+
+def _targets(
+    request: Mapping[str, Any], method: str, warnings: list[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Adapted matrices, and modules trained whole: an embedding is, and then a head named beside it."""
+    said = targets_of(request.get("lora_targets")) or _default_targets(method, warnings)
+    found = dict.fromkeys(WHOLE[word.lower()] for word in said if word.lower() in WHOLE)
+    rest = tuple(word for word in said if word.lower() not in WHOLE)
+    if found and "lm_head" in rest:
+        found["head"] = None
+        rest = tuple(word for word in rest if word != "lm_head")
+    return rest or ("all-linear",), tuple(found)
 
 
 def _default_targets(method: str, warnings: list[str]) -> tuple[str, ...]:

@@ -60,7 +60,9 @@ def trainable(shape: Shape, run: Setup) -> int:
     """Parameters that training changes."""
     if run.method == "full":
         return shape.parameters()
-    return shape.lora_parameters(run.lora_rank, run.lora_targets, run.dora)
+    whole = sum(1 for name in run.trained_whole if name == "embedding" or not shape.tied)
+    adapter = shape.lora_parameters(run.lora_rank, run.lora_targets, run.dora)
+    return adapter + whole * shape.vocab * shape.hidden
 
 
 def weight_bytes(shape: Shape, dtype: str, kbit_fp32: bool = False) -> float:
