@@ -102,27 +102,28 @@ def ratio(totals: Sequence[float], sizes: Sequence[float], level: float = LEVEL)
 
 
 def items_to_see(
-    drop: float, base: float, churn: float, power: float = 0.9, level: float = 0.05
+    drop: float, base: float, churn: float, power: float = 0.9, level: float = 0.05, limit: float = 0.05
 ) -> int | None:
-    """Items in a paired comparison that show a relative drop above 5 % when it truly is ``drop``.
+    """Items in a paired comparison that show a relative drop above ``limit`` when it truly is ``drop``.
 
-    Normal theory on z = tuned - 0.95 * base: n = ((z_level + z_power) * s / mean)^2. base: the base's
-    share of right answers; churn: share of items that only the tuned model has right. None when ``drop``
-    does not exceed 5 %.
+    Normal theory on z = tuned - (1 - limit) * base: n = ((z_level + z_power) * s / mean)^2. base: the base's
+    share of right answers; churn: share of items that only the tuned model has right. None when ``drop`` does
+    not exceed ``limit``.
     """
-    mean = (drop - 0.05) * base
+    mean = (drop - limit) * base
     if mean <= 0 or not 0 < base < 1:
         return None
-    need = float(norm.ppf(1 - level) + norm.ppf(power)) * paired_spread(base, churn, drop) / mean
+    spread = paired_spread(base, churn, drop, limit)
+    need = float(norm.ppf(1 - level) + norm.ppf(power)) * spread / mean
     return math.ceil(need * need)
 
 
-def paired_spread(base: float, churn: float, drop: float) -> float:
-    """Standard deviation of tuned - 0.95 * base for one item, given the shares that changed sides."""
+def paired_spread(base: float, churn: float, drop: float, limit: float = 0.05) -> float:
+    """Standard deviation of tuned - (1 - limit) * base for one item, given the shares that changed sides."""
     lost = drop * base + churn
     both = base - lost
-    mean = churn + 0.05 * both - 0.95 * lost
-    square = churn + 0.05**2 * both + 0.95**2 * lost
+    mean = churn + limit * both - (1 - limit) * lost
+    square = churn + limit**2 * both + (1 - limit) ** 2 * lost
     return math.sqrt(max(0.0, square - mean * mean))
 
 
