@@ -217,18 +217,18 @@ def parity(ours: list[dict[str, Any]], peer: list[dict[str, Any]]) -> dict[str, 
     return {"items": len(ours), "differ": differ, "ties": ties, "largest": largest}
 
 
-def compared(data: Path, name: str, items: int, pilot: int, work: Path) -> dict[str, Any]:
+def compared(data: Path, name: str, items: int, pilot: int, work: Path, batches: list[int]) -> dict[str, Any]:
     """One benchmark: ours, the peer's batch sizes, the peer, ours again."""
     label = f"{name}-{items}"
     folder = prepare(data, name, items, work / f"{label}-rows")
     first = worker(work, f"{label}-ours-1", "ours", name, folder)
     if pilot and pilot < items:
         small = prepare(data, name, pilot, work / f"{name}-{pilot}-rows")
-        tried = {b: worker(work, f"{name}-{pilot}-peer-{b}", "peer", name, small, b) for b in BATCHES}
+        tried = {b: worker(work, f"{name}-{pilot}-peer-{b}", "peer", name, small, b) for b in batches}
         best = min(tried, key=lambda batch: tried[batch]["seconds"])
         peer = worker(work, f"{label}-peer-{best}", "peer", name, folder, best)
     else:
-        tried = {b: worker(work, f"{label}-peer-{b}", "peer", name, folder, b) for b in BATCHES}
+        tried = {b: worker(work, f"{label}-peer-{b}", "peer", name, folder, b) for b in batches}
         peer = min(tried.values(), key=lambda result: result["seconds"])
     again = worker(work, f"{label}-ours-2", "ours", name, folder)
     seconds = (first["seconds"] + again["seconds"]) / 2
@@ -276,6 +276,7 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=500)
     parser.add_argument("--pilot", type=int, default=60)
     parser.add_argument("--only", default="hellaswag,arc_easy,mmlu,mmlu_5shot")
+    parser.add_argument("--batches", default=",".join(map(str, BATCHES)), help="of the peer")
     parser.add_argument("--work", type=Path)
     parser.add_argument("--worker", choices=["ours", "peer"])
     parser.add_argument("--batch", type=int, default=8)
@@ -288,8 +289,11 @@ def main() -> int:
     else:
         work = options.work or Path(tempfile.mkdtemp(prefix="scoring"))
         work.mkdir(parents=True, exist_ok=True)
+        batches = [int(batch) for batch in options.batches.split(",")]
         names = [name.strip() for name in options.only.split(",")]
-        results = [compared(options.data, name, options.items, options.pilot, work) for name in names]
+        results = [
+            compared(options.data, name, options.items, options.pilot, work, batches) for name in names
+        ]
         return 0 if show(results) else 1
     options.out.write_text(json.dumps(result), encoding="utf-8")
     return 0

@@ -1,6 +1,6 @@
 """``tunewise bench``: general benchmarks of a model, and what a second model lost against it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,9 @@ from typing import Any
 from tunewise.benchmarks import tasks
 from tunewise.benchmarks.comparison import Comparison, compare, pooled
 from tunewise.benchmarks.data import items_of
+from tunewise.benchmarks.data import left_out as left_out_rows
 from tunewise.benchmarks.figures import Figure
+from tunewise.benchmarks.following import FollowedOutcome, ask
 from tunewise.benchmarks.item import Benchmark, Item
 from tunewise.benchmarks.scorer import LocalScorer, Outcome
 from tunewise.benchmarks.scores import at_chance, chance, figures, rights
@@ -24,7 +26,7 @@ class Measured:
     be guessed; guesses: the interval of the main figure does not exclude chance."""
 
     benchmark: Benchmark
-    outcome: Outcome
+    outcome: Outcome | FollowedOutcome
     figures: dict[str, Figure]
     guessing: float | None
     guesses: bool
@@ -154,9 +156,18 @@ def pool(first: Sequence[Measured], second: Sequence[Measured]) -> Comparison | 
                 rights(b.benchmark, b.outcome.items)[b.benchmark.main],
             )
             for a, b in zip(first, second, strict=True)
-            if a.benchmark.kind in ("choice", "word") and not a.guesses
+            if a.benchmark.kind != "text" and not a.guesses
         }
     )
+
+
+def rows_left_out(benchmark: Benchmark, data: Path | None) -> list[tuple[str, str]]:
+    """What is said of rows that cannot be asked."""
+    counted = left_out_rows(benchmark, data)
+    if counted is None or counted[0] == 0:
+        return []
+    why = "the arguments of an instruction are not there, or checking it needs a model of its own"
+    return [(benchmark.name, f"{counted[0]} of {counted[1]} rows: {why}")]
 
 
 def chosen_items(
@@ -166,7 +177,8 @@ def chosen_items(
     if names is not None:
         if not names:
             raise SettingError(f"expected at least one benchmark of {', '.join(tasks.NAMES)}")
-        return [(b, items_of(b, data, limit)) for b in map(tasks.find, dict.fromkeys(names))], []
+        found = [(b, items_of(b, data, limit)) for b in map(tasks.find, dict.fromkeys(names))]
+        return found, [note for b, _ in found for note in rows_left_out(b, data)]
     if data is None:
         raise SettingError(
             "say which benchmarks (--tasks hellaswag,arc_easy), or in which folder rows lie (--data)"
@@ -175,11 +187,20 @@ def chosen_items(
     for benchmark in tasks.ALL:
         try:
             chosen.append((benchmark, items_of(benchmark, data, limit)))
+            left_out += rows_left_out(benchmark, data)
         except DataError as error:
             left_out.append((benchmark.name, str(error)))
     if not chosen:
         raise DataError(f"{data}: no rows of any benchmark are there. {left_out[0][1]}")
     return chosen, left_out
+
+
+def follow(scorer: LocalScorer, prompts: Sequence[Any], told: Callable[[int, int], None]) -> FollowedOutcome:
+    """Prompts answered by the scorer's model; the weights that score are let go of first."""
+    scorer.close()
+    outcome = ask(scorer.door, prompts, told)
+    scorer.close()
+    return outcome
 
 
 def measure(
@@ -192,7 +213,8 @@ def measure(
         def told(done: int, total: int, name: str = benchmark.name) -> None:
             progress.tell("building", rung=name, text="items", done=done, total=total)
 
-        outcome = scorer.score(items, told)
+        instructions = benchmark.kind == "instructions"
+        outcome = follow(scorer, items, told) if instructions else scorer.score(items, told)
         guessing = chance(benchmark, items)
         every = figures(benchmark, outcome.items)
         found.append(

@@ -49,8 +49,8 @@ class Comparison:
 
 def compare(
     benchmark: Benchmark,
-    first: Sequence[Scored],
-    second: Sequence[Scored],
+    first: Sequence[Any],
+    second: Sequence[Any],
     guessing: float | None,
     guesses: bool,
 ) -> Comparison:

@@ -17,13 +17,21 @@ def items_of(benchmark: Benchmark, folder: Path | None, limit: int | None = None
     is expected, and SettingError where the hub is not to be had without the extra.
     """
     source = f" of {benchmark.name}"
-    needed = None if benchmark.grouped or benchmark.kind == "text" else limit
+    needed = None if benchmark.grouped or benchmark.kind in ("text", "instructions") else limit
     rows = rows_of(benchmark.files, benchmark.hub, folder, source, needed)
     few = rows_of(benchmark.few, benchmark.few_hub, folder, f" (examples){source}") if benchmark.few else []
     items = spread(benchmark, benchmark.read(rows, few), limit)
     if not items:
         raise DataError(f"{benchmark.name}: no item was found in {folder or benchmark.hub}")
     return items
+
+
+def left_out(benchmark: Benchmark, folder: Path | None) -> tuple[int, int] | None:
+    """(rows that cannot be asked, all rows); None where every row of the benchmark can."""
+    if benchmark.unusable is None:
+        return None
+    rows = rows_of(benchmark.files, benchmark.hub, folder, f" of {benchmark.name}")
+    return sum(benchmark.unusable(row) is not None for row in rows), len(rows)
 
 
 def spread(benchmark: Benchmark, items: list[Item], limit: int | None) -> list[Item]:

@@ -100,7 +100,8 @@ class GuardTest:
         counts = np.cumsum(np.stack((one * other, one * (1 - other), (1 - one) * other)), axis=1)
         used = 0
         for used, look in enumerate((look for look in self.looks if look <= len(one)), start=1):
-            z = statistic(*counts[:, look - 1].tolist(), look, self.max_relative_drop)
+            both, lost, gained = counts[:, look - 1].tolist()
+            z = statistic(both, lost, gained, look, self.max_relative_drop)
             if z <= -self.alarm_from[used - 1]:
                 return self._reading("alarm", counts, look, used)
             if z >= self.clear_from[used - 1]:

@@ -54,7 +54,8 @@ class Benchmark:
     read: rows and the rows of the examples ("shots") -> items; raises DataError with the key that is missing.
     main: the figure that comparisons use, ``acc`` or ``acc_norm``, ``bits_per_byte`` for running text,
     ``prompts_followed`` for instructions. shots: examples before each item; few:
-    where those rows lie. grouped: items belong to subjects.
+    where those rows lie. grouped: items belong to subjects. unusable: why
+    a row cannot be asked, None where it can; such rows are left out and counted.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Benchmark:
     grouped: bool = False
     few: Files | None = None
     few_hub: Hub | None = None
+    unusable: Callable[[Row], str | None] | None = None
 
 
 def multiple_choice(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunewise.benchmarks.figures import Figure, ratio, share
+from tunewise.benchmarks.following import following_figures
 from tunewise.benchmarks.item import Benchmark, Item
 
 
@@ -56,8 +57,10 @@ def scored(item: Item, logprobs: Sequence[float], greedy: Sequence[bool], tokens
     return Scored(item.id, tuple(logprobs), tuple(greedy), item.lengths, item.gold, size, tokens)
 
 
-def rights(benchmark: Benchmark, items: Sequence[Scored]) -> dict[str, list[int]]:
+def rights(benchmark: Benchmark, items: Sequence[Any]) -> dict[str, list[int]]:
     """0 or 1 per item, for each thing that is counted: ``acc`` and, where customary, ``acc_norm``."""
+    if benchmark.kind == "instructions":
+        return {"prompts_followed": [int(all(item.strict)) for item in items]}
     if benchmark.kind == "word":
         return {"acc": [int(item.greedy[0]) for item in items]}
     if benchmark.kind == "choice":
@@ -68,8 +71,10 @@ def rights(benchmark: Benchmark, items: Sequence[Scored]) -> dict[str, list[int]
     return {}
 
 
-def figures(benchmark: Benchmark, items: Sequence[Scored]) -> dict[str, Figure]:
+def figures(benchmark: Benchmark, items: Sequence[Any]) -> dict[str, Figure]:
     """Every figure of a benchmark with its interval, by name, the main one first."""
+    if benchmark.kind == "instructions":
+        return following_figures(items)
     found = {name: share(sum(values), len(values)) for name, values in rights(benchmark, items).items()}
     if benchmark.kind == "word":
         found["perplexity"] = exponential(ratio([-item.logprobs[0] for item in items], [1.0] * len(items)))

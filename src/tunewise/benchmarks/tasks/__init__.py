@@ -9,6 +9,7 @@ from tunewise.benchmarks.tasks import (
     boolq,
     choices_file,
     hellaswag,
+    ifeval,
     lambada,
     mmlu,
     piqa,
@@ -26,6 +27,7 @@ ALL: tuple[Benchmark, ...] = (
     piqa.BENCHMARK,
     boolq.BENCHMARK,
     lambada.BENCHMARK,
+    ifeval.BENCHMARK,
     text.BENCHMARK,
 )
 NAMES = tuple(benchmark.name for benchmark in ALL)
