@@ -9,6 +9,7 @@ from tunewise.benchmarks import tasks
 from tunewise.benchmarks.comparison import Comparison, compare, pooled
 from tunewise.benchmarks.data import items_of
 from tunewise.benchmarks.data import left_out as left_out_rows
+from tunewise.benchmarks.endpoint_scorer import EndpointScorer
 from tunewise.benchmarks.figures import Figure
 from tunewise.benchmarks.following import FollowedOutcome, ask
 from tunewise.benchmarks.item import Benchmark, Item
@@ -16,7 +17,9 @@ from tunewise.benchmarks.scorer import LocalScorer, Outcome
 from tunewise.benchmarks.scores import at_chance, chance, figures, rights
 from tunewise.errors import DataError, SettingError
 from tunewise.progress import Progress, Silent
+from tunewise.task import EndpointSpec
 
+AnyScorer = LocalScorer | EndpointScorer
 FEW = 100  # below that many items an interval is wider than most differences that matter
 
 
@@ -104,6 +107,7 @@ def bench(
     model: str | Path,
     *,
     adapter: Path | None = None,
+    name: str | None = None,
     tasks: Sequence[str] | None = None,
     data: Path | None = None,
     limit: int | None = None,
@@ -113,7 +117,8 @@ def bench(
 ) -> BenchReport:
     """General benchmarks of a local model, scored as lm-evaluation-harness scores them.
 
-    model: ``embedded``, a folder or a hub id; adapter: a LoRA adapter on it. tasks: names, or paths of .jsonl
+    model: ``embedded``, a folder, a hub id, or the address of an endpoint that gives log-probabilities, with
+    the model's ``name`` there; adapter: a LoRA adapter on local weights. tasks: names, or paths of .jsonl
     files; None: every benchmark whose rows lie in ``data``. data: a folder of rows; None: the hub. limit: at
     most so many items of each (``data.spread``). compare_with: a second model, or an adapter on ``model``;
     the comparison says what it lost against the first. keep: use and fill the scores in the user's cache.
@@ -125,11 +130,11 @@ def bench(
         raise SettingError(f"limit: expected at least 1 item, got {limit}")
     chosen, left_out = chosen_items(tasks, data, limit)
     told = progress or Silent()
-    first = measure(LocalScorer(model, adapter, keep=keep), chosen, told)
+    first = measure(scorer_of(model, adapter, name, keep), chosen, told)
     named = str(adapter) if adapter else None
     if compare_with is None:
         return BenchReport(str(model), named, first, left_out=left_out)
-    other = second_scorer(model, compare_with, keep)
+    other = second_scorer(model, compare_with, name, keep)
     second = measure(other, chosen, told)
     comparisons = [
         compare(a.benchmark, a.outcome.items, b.outcome.items, a.guessing, a.guesses)
@@ -140,11 +145,20 @@ def bench(
     )
 
 
-def second_scorer(model: str | Path, compare_with: str | Path, keep: bool) -> LocalScorer:
+def scorer_of(model: str | Path, adapter: Path | None, name: str | None, keep: bool) -> AnyScorer:
+    """Local weights, or an endpoint where the model is an address. Raises SettingError."""
+    if not str(model).startswith(("http://", "https://")):
+        return LocalScorer(model, adapter, keep=keep)
+    if adapter is not None or name is None:
+        raise SettingError(f"{model}: an endpoint takes the name of its model (--name), and no adapter")
+    return EndpointScorer(EndpointSpec(endpoint=str(model), name=name))
+
+
+def second_scorer(model: str | Path, compare_with: str | Path, name: str | None, keep: bool) -> AnyScorer:
     """The scorer of the second model: an adapter on the first one's base, or a model of its own."""
     if Path(compare_with, "adapter_config.json").is_file():
-        return LocalScorer(model, Path(compare_with), keep=keep)
-    return LocalScorer(compare_with, keep=keep)
+        return scorer_of(model, Path(compare_with), name, keep)
+    return scorer_of(compare_with, None, name, keep)
 
 
 def pool(first: Sequence[Measured], second: Sequence[Measured]) -> Comparison | None:
@@ -195,7 +209,7 @@ def chosen_items(
     return chosen, left_out
 
 
-def follow(scorer: LocalScorer, prompts: Sequence[Any], told: Callable[[int, int], None]) -> FollowedOutcome:
+def follow(scorer: AnyScorer, prompts: Sequence[Any], told: Callable[[int, int], None]) -> FollowedOutcome:
     """Prompts answered by the scorer's model; the weights that score are let go of first."""
     scorer.close()
     outcome = ask(scorer.door, prompts, told)
@@ -204,7 +218,7 @@ def follow(scorer: LocalScorer, prompts: Sequence[Any], told: Callable[[int, int
 
 
 def measure(
-    scorer: LocalScorer, chosen: Sequence[tuple[Benchmark, list[Item]]], progress: Progress
+    scorer: AnyScorer, chosen: Sequence[tuple[Benchmark, list[Item]]], progress: Progress
 ) -> list[Measured]:
     """Each benchmark in turn; the weights are let go of afterwards."""
     found = []

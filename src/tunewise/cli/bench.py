@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 
 
 def bench(
-    model: Annotated[str, typer.Argument(help="embedded, a folder of weights, or a hub id.")],
+    model: Annotated[
+        str, typer.Argument(help="embedded, a folder of weights, a hub id, or an endpoint's URL.")
+    ],
     adapter: Annotated[Path | None, typer.Option(help="A LoRA adapter on the model.")] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name at an endpoint.")] = None,
     tasks: Annotated[
         str | None, typer.Option(help="Comma-separated: hellaswag,arc_easy,mmlu,... or .jsonl files.")
     ] = None,
@@ -32,6 +35,7 @@ def bench(
     report = measure(
         model,
         adapter=adapter,
+        name=name,
         tasks=None if tasks is None else [name.strip() for name in tasks.split(",") if name.strip()],
         data=data,
         limit=limit,

@@ -1,0 +1,77 @@
+"""Endpoints: log-probabilities where they are given, else a word that says what is possible."""
+
+import json
+import math
+
+import httpx
+import pytest
+
+from tunewise.benchmarks.bench import bench
+from tunewise.benchmarks.endpoint_scorer import EndpointScorer, offsets
+from tunewise.benchmarks.item import Item
+from tunewise.errors import DoorError, SettingError
+from tunewise.task import EndpointSpec
+
+SPEC = EndpointSpec(endpoint="http://127.0.0.1:9/v1", name="some-model")
+
+
+def words_server(request):
+    """Tokens are words with the space before them; the k-th has probability 1 / (k + 1)."""
+    body = json.loads(request.content)
+    assert body["echo"]
+    prompt = body["prompt"]
+    tokens = [t if n == 0 else " " + t for n, t in enumerate(prompt.split(" "))] + [" more"]
+    values = [None, *(-math.log(n + 1) for n in range(1, len(tokens)))]
+    top = [None, *({"x": value if n % 2 else value + 1} for n, value in enumerate(values[1:], start=1))]
+    logprobs = {"tokens": tokens, "token_logprobs": values, "top_logprobs": top}
+    return httpx.Response(200, json={"choices": [{"text": prompt, "logprobs": logprobs}]})
+
+
+def test_the_tokens_after_the_context_are_summed():
+    scorer = EndpointScorer(SPEC, httpx.MockTransport(words_server))
+    (one,) = scorer.score([Item("1", "a cat ", (" sat", " sat down"), 1)]).items
+    # "a cat" holds tokens 0 and 1; the two spaces make an empty word of token 2
+    assert one.logprobs == pytest.approx((-math.log(12), -math.log(60)))
+    (word,) = scorer.score([Item("2", "a", (" b",))]).items
+    assert word.greedy == (True,)
+
+
+def test_a_text_is_scored_from_its_second_token_on():
+    scorer = EndpointScorer(SPEC, httpx.MockTransport(words_server))
+    (one,) = scorer.score([Item("1", "", ("one two three",))]).items
+    assert one.logprobs == (pytest.approx(-math.log(6)),)
+    assert one.bytes == len(" two three")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        httpx.Response(400, json={"error": {"message": "echo is not supported"}}),
+        httpx.Response(200, json={"choices": [{"text": "x", "logprobs": None}]}),
+        httpx.Response(200, json={"choices": [{"logprobs": {"tokens": ["x"], "token_logprobs": [-1.0]}}]}),
+    ],
+    ids=["refused", "ignored", "only the written token"],
+)
+def test_an_endpoint_without_them_says_what_can_be_measured(reply):
+    scorer = EndpointScorer(SPEC, httpx.MockTransport(lambda _: reply))
+    with pytest.raises(SettingError, match="Only ifeval can be measured there"):
+        scorer.score([Item("1", "a", (" b",))])
+
+
+def test_an_endpoint_that_fails_is_a_failure_of_the_world(monkeypatch):
+    monkeypatch.setattr("tunewise.benchmarks.endpoint_scorer.time.sleep", lambda _: None)
+    with pytest.raises(DoorError, match="HTTP 503"):
+        EndpointScorer(SPEC, httpx.MockTransport(lambda _: httpx.Response(503))).score(
+            [Item("1", "a", (" b",))]
+        )
+
+
+def test_tokens_that_do_not_make_up_the_prompt_are_refused():
+    with pytest.raises(ValueError, match="not those of the prompt"):
+        offsets({"tokens": ["b"], "token_logprobs": [None]}, "a")
+
+
+def test_an_address_needs_the_name_of_its_model(tmp_path):
+    (tmp_path / "piqa.jsonl").write_text('{"question": "a", "choices": ["b", "c"], "answer_index": 0}\n')
+    with pytest.raises(SettingError, match="--name"):
+        bench("http://127.0.0.1:9/v1", data=tmp_path, tasks=["piqa"])
