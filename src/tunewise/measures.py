@@ -260,6 +260,8 @@ def judged(run: "Run", rung: str, outcomes: Sequence[Outcome]) -> Evidence:
         tolerance=run.task.zone,
         alpha=run.alpha,
     )
+    if evidence.estimate is None and evidence.notes:
+        run.progress.tell("note", text=f"{rung}: {evidence.notes[0]}")
     values = [o.value for o in outcomes if o.value is not None]
     run.measures.by_rung[rung] = {
         "judge_mean": sum(values) / len(values) if values else None,

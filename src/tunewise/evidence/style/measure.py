@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tunewise.evidence.records import Score
+from tunewise.evidence.style.loops import loops
 from tunewise.evidence.style.masking import words
 from tunewise.evidence.style.rules import SurfaceRules
 from tunewise.evidence.style.voice import MOST_CHARACTERS, Voice
@@ -38,7 +39,9 @@ class StyleMeasure:
         spoken = self.voice.speaks(text)
         said, why = content(text), []
         detail: dict[str, Any] = {"voice": probability}
-        if not spoken:
+        if loops(words(text)):
+            why.append("it repeats itself, so it is in no voice")
+        elif not spoken:
             threshold = self.voice.threshold_probability
             why.append(f"not in the voice: {probability:.2f}, the threshold is {threshold:.2f}")
         if said is not None:
