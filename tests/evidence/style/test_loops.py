@@ -28,7 +28,7 @@ def test_a_repetition_within_a_text_is_no_loop(text):
 
 
 def test_a_looping_text_is_in_no_voice(old_voice):
-    spoken = "'Tis not clear wherefore he hath gone; alas, thou dost not know. "
-    assert old_voice.speaks(spoken)
-    assert not old_voice.speaks(spoken * 5)
+    spoken = "Alas, thou hast not the ladder; 'tis thy fault! "
+    assert old_voice.probability([spoken])[0] > 0.5
     assert old_voice.probability([spoken * 5])[0] < 0.01
+    assert not old_voice.speaks(spoken * 5)
