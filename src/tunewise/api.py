@@ -178,6 +178,7 @@ def decide(
             ended = run.climb(rungs_for(), reasons)
             if not ended:
                 run.sample(sampled_rungs(run))
+                run.hold_to_grammar()
             decision = _hand_over(run, opened, ended)
             if after is not None and decision.ended_by != "budget":
                 stale = run.staleness(after)

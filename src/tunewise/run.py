@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ from tunewise.measures import (
 from tunewise.models.door import Answer, Door, Request
 from tunewise.probing import probe_limits, sample_times, untested
 from tunewise.progress import Progress
+from tunewise.rungs.constrained import Constrained, constrained_beside
 from tunewise.rungs.gaps import measure_gap
+from tunewise.rungs.grammars import grammar_of
 from tunewise.rungs.order import LEARNS_FROM_ROWS
 from tunewise.rungs.rung import Candidate, Rung, Workbench
 from tunewise.spending import Spending
@@ -261,6 +263,22 @@ class Run:
                     self.progress.tell("note", text=f"times of {result.rung} were not sampled: {end}")
                     return
                 self.results[place] = replace(result, probe=probe)
+
+    def hold_to_grammar(self) -> None:
+        """The constrained figure beside the raw one of every measured rung, after the climb; no candidate."""
+        bench = self.bench([])
+        if grammar_of(bench) is None:
+            return
+        for place, result in enumerate(self.results):
+            if result.evidence is None or result.rung == Constrained.name:
+                continue
+            own = replace(bench, ask=partial(self.ask_for, result.rung))
+            self.progress.tell("note", text=f"{result.rung} with a grammar, on selection items")
+            try:
+                figures = constrained_beside(own, self.candidates[result.rung])
+            except BudgetEnded as end:
+                figures = {"skipped_because": str(end)}
+            self.results[place] = replace(result, constrained=figures)
 
     def diagnose(self, rung: Rung, candidate: Candidate, evidence: Evidence) -> Gap | None:
         """Which gap the failures of a rung show, on selection items."""

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from tunewise.data import Message
 from tunewise.evidence.records import Outcome, Status
-from tunewise.models.door import Answer, AnswerStatus, Decoding, Finish, Request
+from tunewise.models.door import Answer, AnswerStatus, Decoding, Finish, Grammar, Request
 
 # Columns of each table in the order in which they are hashed; `seq` and `hash` themselves are not among them.
 _PLACE = ("session", "at")
@@ -53,21 +53,26 @@ def content_hash(table: str, values: Sequence[Any]) -> str:
 
 def request_json(request: Request) -> str:
     """A request as it lies in a row, its tag included."""
-    decoding = request.decoding
-    return as_json(
-        {
-            "messages": [[message.role, message.content] for message in request.messages],
-            "decoding": [decoding.max_new_tokens, decoding.temperature, decoding.seed],
-            "tag": dict(request.tag),
-        }
-    )
+    decoding, grammar = request.decoding, request.grammar
+    body = {
+        "messages": [[message.role, message.content] for message in request.messages],
+        "decoding": [decoding.max_new_tokens, decoding.temperature, decoding.seed],
+        "tag": dict(request.tag),
+    }
+    if grammar is not None:
+        body["grammar"] = [grammar.kind, grammar.source, grammar.separators]
+    return as_json(body)
 
 
 def request_of(text: str) -> Request:
     """The request that lies in a row."""
     body = json.loads(text)
     messages = tuple(Message(role, content) for role, content in body["messages"])
-    return Request(messages, Decoding(*body["decoding"]), body["tag"])
+    grammar = None
+    if "grammar" in body:
+        kind, source, separators = body["grammar"]
+        grammar = Grammar(kind, source, None if separators is None else tuple(separators))
+    return Request(messages, Decoding(*body["decoding"]), body["tag"], grammar)
 
 
 def encodable(text: str) -> str:

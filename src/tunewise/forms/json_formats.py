@@ -3,9 +3,8 @@
 import re
 from datetime import date
 from functools import cache
-from typing import Any
 
-from jsonschema import FormatChecker
+from jsonschema import Draft202012Validator, FormatChecker
 
 # Section 7.3 of the validation vocabulary, draft 2020-12; another name is a remark of the schema's author.
 STANDARD = frozenset(
@@ -49,10 +48,10 @@ RULES = {
 
 
 @cache
-def checker(dialect: Any) -> FormatChecker:
-    """The checks of a dialect's formats."""
+def checker() -> FormatChecker:
+    """The checks of the formats, whatever the dialect."""
     made = FormatChecker(formats=())
-    made.checkers = dict(dialect.FORMAT_CHECKER.checkers)
+    made.checkers = dict(Draft202012Validator.FORMAT_CHECKER.checkers)
     for name, rule in RULES.items():
         compiled = re.compile(rule, re.ASCII)
 
@@ -88,9 +87,9 @@ def _is_pattern(value: object) -> bool:
     return True
 
 
-def not_assertable(dialect: Any, name: str) -> str | None:
+def not_assertable(name: str) -> str | None:
     """Why a standard format cannot be asserted; None where it can, or where it is no standard format."""
-    if name not in STANDARD or name in checker(dialect).checkers:
+    if name not in STANDARD or name in checker().checkers:
         return None
-    known = ", ".join(sorted(checker(dialect).checkers))
+    known = ", ".join(sorted(checker().checkers))
     return f"format {name!r} cannot be asserted here (known: {known}); state it as a pattern"

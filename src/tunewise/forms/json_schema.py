@@ -61,7 +61,7 @@ class JsonSchema:
         if isinstance(schema, dict) and "$schema" in schema:
             body = copy(schema)
             del body["$schema"]  # else every "$ref": "#" would fall back to the unbounded class
-        formats = checker(dialect) if assert_format else None
+        formats = checker() if assert_format else None
         self._validator: Any = bounded(body, registry=SPECIFICATIONS, format_checker=formats)
         self._probe()
 
@@ -175,7 +175,7 @@ class JsonSchema:
                     self._check_reference(keyword, target, resolver)
             self._check_patterns(body)
             if self.assert_format and isinstance(body.get("format"), str):
-                reason = not_assertable(dialect, body["format"])
+                reason = not_assertable(body["format"])
                 if reason is not None:
                     raise SettingError(f"{self.name}: {reason}")
             waiting += [(inner, resolver.in_subresource(inner)) for inner in resource.subresources()]

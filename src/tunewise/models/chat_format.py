@@ -63,6 +63,9 @@ def chat_body(model: str, request: Request, limit_key: str) -> dict[str, Any]:
     }
     if decoding.temperature > 0:
         body["seed"] = decoding.seed
+    if request.grammar is not None and request.grammar.kind == "json_schema":
+        named = {"name": "answer", "schema": json.loads(request.grammar.source), "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": named}
     return body
 
 

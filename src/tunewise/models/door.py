@@ -21,23 +21,49 @@ class Decoding:
     seed: int = 0
 
 
+GrammarKind = Literal["json_schema", "regex", "choices"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """A form that an answer is held to while it is written.
+
+    source: a JSON Schema as JSON text, its properties in the order in which the answer has to have them;
+    a regular expression for the whole answer; or a JSON list of choices. separators: what stands between
+    elements and after keys of JSON, ``None`` where white space is free.
+    """
+
+    kind: GrammarKind
+    source: str
+    separators: tuple[str, str] | None = None
+
+    def spacing(self) -> dict[str, Any]:
+        """The separators under the names that llguidance gives them."""
+        if self.separators is None:
+            return {}
+        item, key = self.separators
+        return {"whitespace_flexible": False, "item_separator": item, "key_separator": key}
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One question to a model: the chat up to the answer, and how to draw it.
 
     ``tag`` travels beside the request (chunk ids, chosen examples) and is no part of its identity.
+    ``grammar`` is part of it; only a door that names its kind in ``grammars`` is asked with one.
     """
 
     messages: tuple[Message, ...]
     decoding: Decoding
     tag: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    grammar: Grammar | None = None
 
     def key(self, fingerprint: str) -> str:
         """Identity of this request at the door with this fingerprint: 64 hex digits of SHA-256.
 
         Two requests with one key have one answer, so a recorded answer is never paid for twice.
         """
-        body = {
+        body: dict[str, Any] = {
             "door": fingerprint,
             "messages": [[m.role, m.content] for m in self.messages],
             "decoding": [
@@ -46,6 +72,8 @@ class Request:
                 self.decoding.seed if self.decoding.temperature > 0 else 0,
             ],
         }
+        if self.grammar is not None:
+            body["grammar"] = [self.grammar.kind, self.grammar.source, self.grammar.separators]
         text = json.dumps(body, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
@@ -127,3 +155,8 @@ class Door(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def grammars_of(door: Door) -> frozenset[GrammarKind]:
+    """The kinds of grammar that a door can hold its answers to: its ``grammars``, else none."""
+    return frozenset(getattr(door, "grammars", ()))

@@ -25,7 +25,7 @@ from tunewise.models.chat_format import (
     retry_after_s,
     shortened,
 )
-from tunewise.models.door import Answer, Price, Request
+from tunewise.models.door import Answer, GrammarKind, Price, Request
 from tunewise.models.limiter import AdaptiveLimit
 from tunewise.task import EndpointSpec
 
@@ -119,6 +119,7 @@ class EndpointDoor:
         self.host: str | None = parts.netloc
         self.fingerprint = _fingerprint(self._url, spec.name)
         self.price = _price(spec)
+        self.grammars: frozenset[GrammarKind] = frozenset({"json_schema"})
         self.context_window: int | None = None
         self.batch_size = 1
         self.concurrency = spec.concurrency

@@ -16,8 +16,9 @@ from weakref import WeakValueDictionary
 from tunewise.data import Message
 from tunewise.errors import DataError, DoorError, SettingError
 from tunewise.models import tokens, weights
-from tunewise.models.door import Answer, Price, Request
+from tunewise.models.door import Answer, GrammarKind, Price, Request
 from tunewise.models.embedded import file_sha256, need_torch
+from tunewise.models.grammar import GrammarTokens
 
 if TYPE_CHECKING:
     from tunewise.models.shared_prefix import Generator, Prompt, Written
@@ -52,6 +53,7 @@ class LocalDoor:
     price: Price | None = None
     concurrency = 1
     lost_replies = 0
+    grammars: frozenset[GrammarKind] = frozenset({"json_schema", "regex", "choices"})
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class LocalDoor:
         self.batch_size = batch_size
         self.context_window: int | None = weights.context_window(self.folder)
         self._held: Loaded | None = None
+        self._grammars: GrammarTokens | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -142,7 +145,16 @@ class LocalDoor:
                 f"holds {self.context_window} in all. Shorten the input, show fewer examples or passages, or "
                 f"lower decoding.max_new_tokens. The input begins: {start!r}"
             )
-        return Prompt(tuple(ids), longest, request.decoding.temperature, request.decoding.seed)
+        limit = None if request.grammar is None else self._grammar_tokens().limit(request.grammar)
+        return Prompt(tuple(ids), longest, request.decoding.temperature, request.decoding.seed, limit)
+
+    def _grammar_tokens(self) -> GrammarTokens:
+        """The tokenizer as grammars read it, made at the first request that has one (about a second)."""
+        if self._grammars is None:
+            model = self._load().generator.model
+            width = int(model.get_output_embeddings().weight.shape[0])
+            self._grammars = GrammarTokens(self.tokenizer, width, sorted(self._load().generator.stops))
+        return self._grammars
 
     def _answer(self, prompt: "Prompt", written: "Written", seconds: float, alone: bool) -> Answer:
         kept = written.tokens[:-1] if written.finish == "stop" else written.tokens

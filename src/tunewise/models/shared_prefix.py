@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from tunewise.models.grammar import Limit
 from tunewise.models.joint_attention import NAME, SPARE_COLUMNS, PrefixKV, RowsKV, SharedPrefix, register
 from tunewise.models.packed_linear import can_pack, pack_linears, unpack_linears
 
@@ -33,12 +34,16 @@ DROP_SHARE = 0.8  # finished rows are dropped when at most this share still writ
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt as token ids, and how to write its answer. temperature 0 is greedy."""
+    """One prompt as token ids, and how to write its answer. temperature 0 is greedy.
+
+    limit: which tokens its answer may go on with, a fresh one for every prompt; None: any.
+    """
 
     tokens: tuple[int, ...]
     max_new_tokens: int
     temperature: float = 0.0
     seed: int = 0
+    limit: Limit | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,9 @@ class PrefixStore:
 
 class Generator(Protocol):
     """Writes one answer per prompt, in order; every prompt has at least one token and fits the window."""
+
+    model: Any
+    stops: frozenset[int]
 
     def write(self, prompts: Sequence[Prompt]) -> list[Written]: ...
 
@@ -197,6 +205,7 @@ class JointGenerator:
         kv = RowsKV(pads, column + SPARE_COLUMNS, prefix, self.model.device)
         logits = self.read(kv, [row.suffix for row in batch])
         while True:
+            hold(logits, batch, [row.tokens for row in batch])
             for row, token in zip(batch, choose(logits, batch), strict=True):
                 if row.finish is None:
                     row.take(token, self.stops)
@@ -316,13 +325,16 @@ class PlainGenerator:
 
 
 class Drawn(LogitsProcessor):
-    """Leaves greedy rows as they are, and for the others only the token that was drawn."""
+    """Leaves greedy rows as they are but for their limits, and of the others only the token drawn."""
 
     def __init__(self, rows: list[Row]) -> None:
         self.rows = rows
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """scores (R, V) -> the same, with all but the drawn token of a sampled row at -inf."""
+        if any(row.prompt.limit is not None for row in self.rows):
+            start = len(self.rows[0].suffix)  # rows of one batch are of one length
+            hold(scores, self.rows, input_ids[:, start:].tolist())
         for i, token in enumerate(choose(scores, self.rows)):
             if self.rows[i].draw is not None:
                 kept = scores[i, token].clone()
@@ -366,6 +378,14 @@ def drawer(prompt: Prompt) -> random.Random | None:
         return None
     text = repr((prompt.seed, prompt.tokens)).encode("ascii")
     return random.Random(hashlib.sha256(text).digest())
+
+
+def hold(logits: Tensor, rows: Sequence[Row], written: Sequence[Sequence[int]]) -> None:
+    """Set the logits (R, V) of tokens that a row's limit does not allow to -inf, in place."""
+    for i, row in enumerate(rows):
+        if row.prompt.limit is not None and row.finish is None:
+            allowed = torch.from_numpy(row.prompt.limit.allowed(written[i])).to(logits.device)
+            logits[i].masked_fill_(~allowed, -torch.inf)
 
 
 def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tunewise.errors import SettingError
 from tunewise.rungs import saved
+from tunewise.rungs.constrained import Constrained
 from tunewise.rungs.few_shot import FewShot
 from tunewise.rungs.few_shot_nearest import FewShotNearest
 from tunewise.rungs.names import LEARNS_FROM_ROWS, NOT_YET, WEIGHTS
@@ -24,7 +25,7 @@ def rungs_for(names: Sequence[str] | None = None) -> tuple[Rung, ...]:
             near = difflib.get_close_matches(name, WEIGHTS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise SettingError(f"unknown rung {name!r}; there are {', '.join(WEIGHTS)}{hint}")
-    rungs: tuple[Rung, ...] = (ZeroShot(), FewShot(), FewShotNearest(), Rag(), _lora())
+    rungs: tuple[Rung, ...] = (ZeroShot(), FewShot(), FewShotNearest(), Constrained(), Rag(), _lora())
     return tuple(rung for rung in rungs if names is None or rung.name in names)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tunewise.data import Example, Message
 from tunewise.errors import DataError
-from tunewise.models.door import Decoding, Door, Request
+from tunewise.models.door import Decoding, Door, Grammar, Request
 from tunewise.retrieval.bm25 import BM25Index
 from tunewise.retrieval.chunking import Chunk
 from tunewise.retrieval.index import Retriever
@@ -44,7 +44,7 @@ class PromptLayout:
     """What a prompt holds beside the input.
 
     shots: fixed examples, the best last. nearest: how many examples are looked up for each input.
-    passages: how many passages are looked up for each input.
+    passages: how many passages are looked up for each input. grammar: what answers are held to.
     """
 
     instruction: str | None
@@ -52,6 +52,7 @@ class PromptLayout:
     shots: tuple[Shot, ...] = ()
     nearest: int = 0
     passages: int = 0
+    grammar: Grammar | None = None
 
     def messages(
         self, turns: Sequence[Message], shots: Sequence[Shot], passages: Sequence[Chunk]
@@ -159,7 +160,7 @@ class PromptCandidate:
             tag["dropped_shots"] = dropped
         if dropped := len(passages) - len(kept_passages):
             tag["dropped_passages"] = dropped
-        return Request(messages, self.layout.decoding, tag)
+        return Request(messages, self.layout.decoding, tag, self.layout.grammar)
 
     def _fitted(
         self, example: Example, shots: tuple[Shot, ...], passages: tuple[Chunk, ...]
@@ -183,6 +184,10 @@ class PromptCandidate:
     def facts(self) -> dict[str, Any]:
         """See Candidate."""
         return dict(self.built)
+
+    def held_to(self, grammar: Grammar | None) -> "PromptCandidate":
+        """The same candidate with its answers held to a grammar."""
+        return replace(self, layout=replace(self.layout, grammar=grammar))
 
     def with_facts(self, **facts: Any) -> "PromptCandidate":
         """The same candidate with these facts added."""

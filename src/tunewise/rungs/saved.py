@@ -16,7 +16,7 @@ from typing import Any
 
 from tunewise.data import Message
 from tunewise.errors import RunError
-from tunewise.models.door import Decoding
+from tunewise.models.door import Decoding, Grammar
 from tunewise.retrieval.chunking import Chunk
 from tunewise.retrieval.index import Retriever
 from tunewise.rungs.prompt import DoorOpener, NearestShots, PromptCandidate, PromptLayout, Shot
@@ -101,7 +101,15 @@ def _layout(body: Mapping[str, Any]) -> PromptLayout:
         shots=tuple(_shot(shot) for shot in body["shots"]),
         nearest=body["nearest"],
         passages=body["passages"],
+        grammar=_grammar(body.get("grammar")),
     )
+
+
+def _grammar(body: Mapping[str, Any] | None) -> Grammar | None:
+    if body is None:
+        return None
+    separators = body["separators"]
+    return Grammar(body["kind"], body["source"], None if separators is None else tuple(separators))
 
 
 def _shot(body: Mapping[str, Any]) -> Shot:
