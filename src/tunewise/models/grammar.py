@@ -16,8 +16,8 @@ EXTRA = "pip install 'tunewise[constrained]'"
 class Limit(Protocol):
     """What one answer may go on with."""
 
-    def allowed(self, written: Sequence[int]) -> Any:
-        """Which tokens may follow these: bool, shape (vocabulary of the logits,)."""
+    def allowed(self, written: Sequence[int], width: int) -> Any:
+        """Which tokens may follow these: bool, shape (width,), width the columns of the logits."""
         ...
 
 
@@ -65,14 +65,13 @@ def _checked(made: str) -> str:
 
 
 class GrammarTokens:
-    """Grammars over one tokenizer. width: columns of the logits; stops: the tokens that end an answer."""
+    """Grammars over one tokenizer. stops: the tokens that end an answer."""
 
-    def __init__(self, tokenizer: Any, width: int, stops: Sequence[int]) -> None:
+    def __init__(self, tokenizer: Any, stops: Sequence[int]) -> None:
         if not installed():
             raise SettingError(f"a grammar needs llguidance; run: {EXTRA}")
         from llguidance.hf import from_tokenizer
 
-        self.width = width
         self.stops = sorted(stops)
         try:
             self._tokens = from_tokenizer(tokenizer, eos_token=self.stops)
@@ -87,20 +86,18 @@ class GrammarTokens:
         if grammar not in self._made:
             self._made[grammar] = compiled(grammar)[0]
         matcher = LLMatcher(self._tokens, self._made[grammar], log_level=0)
-        return _Matcher(matcher, self.width, self.stops)
+        return _Matcher(matcher, self.stops)
 
 
 class _Matcher:
     """The state of one answer."""
 
-    def __init__(self, matcher: Any, width: int, stops: Sequence[int]) -> None:
+    def __init__(self, matcher: Any, stops: Sequence[int]) -> None:
         self._matcher = matcher
         self._taken = 0
-        self._only_stops = np.zeros(width, dtype=bool)
-        self._only_stops[list(stops)] = True
-        self._bits = np.zeros((1, (width + 31) // 32), dtype=np.int32)
+        self._stops = list(stops)
 
-    def allowed(self, written: Sequence[int]) -> Any:
+    def allowed(self, written: Sequence[int], width: int) -> Any:
         """See Limit. Once the grammar is at its end, or in error, only a stop token may follow."""
         from llguidance.numpy import fill_next_token_bitmask
 
@@ -108,13 +105,15 @@ class _Matcher:
             if not self._matcher.is_stopped():
                 self._matcher.consume_token(token)
         self._taken = len(written)
-        if self._matcher.is_stopped():
-            return self._only_stops
-        self._bits.fill(0)
-        fill_next_token_bitmask(self._matcher, self._bits)
-        width = len(self._only_stops)
-        mask = np.unpackbits(self._bits.view(np.uint8)[0], bitorder="little", count=width).astype(bool)
-        return mask if mask.any() else self._only_stops
+        if not self._matcher.is_stopped():
+            bits = np.zeros((1, (width + 31) // 32), dtype=np.int32)
+            fill_next_token_bitmask(self._matcher, bits)
+            mask = np.unpackbits(bits.view(np.uint8)[0], bitorder="little", count=width).astype(bool)
+            if mask.any():
+                return mask
+        only_stops = np.zeros(width, dtype=bool)
+        only_stops[self._stops] = True
+        return only_stops
 
 
 LimitOf = Callable[[Grammar], Limit]

@@ -151,9 +151,7 @@ class LocalDoor:
     def _grammar_tokens(self) -> GrammarTokens:
         """The tokenizer as grammars read it, made at the first request that has one (about a second)."""
         if self._grammars is None:
-            model = self._load().generator.model
-            width = int(model.get_output_embeddings().weight.shape[0])
-            self._grammars = GrammarTokens(self.tokenizer, width, sorted(self._load().generator.stops))
+            self._grammars = GrammarTokens(self.tokenizer, sorted(self._load().generator.stops))
         return self._grammars
 
     def _answer(self, prompt: "Prompt", written: "Written", seconds: float, alone: bool) -> Answer:

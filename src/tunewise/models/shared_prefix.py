@@ -111,7 +111,6 @@ class PrefixStore:
 class Generator(Protocol):
     """Writes one answer per prompt, in order; every prompt has at least one token and fits the window."""
 
-    model: Any
     stops: frozenset[int]
 
     def write(self, prompts: Sequence[Prompt]) -> list[Written]: ...
@@ -384,8 +383,8 @@ def hold(logits: Tensor, rows: Sequence[Row], written: Sequence[Sequence[int]]) 
     """Set the logits (R, V) of tokens that a row's limit does not allow to -inf, in place."""
     for i, row in enumerate(rows):
         if row.prompt.limit is not None and row.finish is None:
-            allowed = torch.from_numpy(row.prompt.limit.allowed(written[i])).to(logits.device)
-            logits[i].masked_fill_(~allowed, -torch.inf)
+            allowed = torch.from_numpy(row.prompt.limit.allowed(written[i], logits.shape[-1]))
+            logits[i].masked_fill_(~allowed.to(logits.device), -torch.inf)
 
 
 def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:
