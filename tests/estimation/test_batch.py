@@ -8,6 +8,16 @@ from pathlib import Path
 import pytest
 
 from tunewise.estimation.batch import estimate_batch, estimate_request
+from tunewise.estimation.setup import CHOICES
+from tunewise.estimation.spelling import (
+    ATTENTION,
+    CROSS_ENTROPY,
+    METHODS,
+    OPTIMIZERS,
+    SHARDING,
+    STACKS,
+    read,
+)
 
 MEASURED = Path(__file__).parents[2].parent / "shared" / "data" / "training_memory" / "measured.csv"
 REQUEST = {
@@ -142,6 +152,20 @@ def test_an_inline_config_without_its_type_takes_the_family_of_the_model_with_it
     }
     full = {"model": config, "method": "full", "seq_len": 512, "micro_batch": 1}
     assert estimate_request(full)["trainable_params"] == 2_779_683_840  # phi-2
+
+
+@pytest.mark.parametrize("key", ["optimizer", "cross_entropy", "stack", "sharding", "attention", "method"])
+def test_every_word_of_our_own_is_understood_as_itself(key):
+    patterns = {
+        "optimizer": OPTIMIZERS,
+        "cross_entropy": CROSS_ENTROPY,
+        "stack": STACKS,
+        "sharding": SHARDING,
+        "attention": ATTENTION,
+        "method": METHODS,
+    }
+    for word in CHOICES[key]:
+        assert read(word, patterns[key], key) == word
 
 
 def test_an_embedding_among_the_targets_is_trained_whole():

@@ -55,6 +55,7 @@ class Coefficients:
     adapter_inputs: float
     checkpoints_on_host: bool
     peft_fsdp: float
+    fsdp_masters: bool
     fused_optimizer: bool
     adapter_dtype: str
     kbit_fp32: bool
@@ -150,7 +151,10 @@ class Setup:
         self._check_sizes()
         stack = self.coefficients
         weights = self.weight_dtype or {"qlora": "nf4"}.get(self.method, "bf16")
-        if self.master_weights and self.method == "full":
+        masters = self.master_weights
+        if masters is None:
+            masters = self.coefficients.fsdp_masters and self.sharding == "fsdp" and self.gpus > 1
+        if masters and self.method == "full":
             weights = "fp32"
         if weights == "nf4" and self.weight_dtype is None and self.double_quant:
             weights = "nf4-dq"

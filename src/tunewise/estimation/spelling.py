@@ -70,7 +70,7 @@ ATTENTION = (
     (r"eager|naive|math|vanilla|manual|no flash|standard", "eager"),
 )
 CROSS_ENTROPY = (
-    (r"liger|fused.?linear|cce|cut|linear.?ce|no logits|not materiali|unsloth|fused ce|flce", "fused"),
+    (r"liger|fused.?linear|^fused|cce|cut|linear.?ce|no logits|not materiali|unsloth|fused ce|flce", "fused"),
     (r"chunk", "chunked"),
     (r"fast|triton|in-?place|foak", "fast"),
     (r"logit|standard|hf|default|torch|materiali|full|plain|^ce$|cross|eager|naive|none|fp32", "logits"),
@@ -103,10 +103,12 @@ def read(value: Any, patterns: tuple[tuple[str, str], ...], key: str) -> str | N
     text = str(value).strip().lower()
     if text in ("", "nan", "null", "unknown", "not stated", "unstated", "n/a", "?", "-", "auto", "default"):
         return None
+    known = list(dict.fromkeys(word for _, word in patterns))
+    if text in known:
+        return text
     for pattern, word in patterns:
         if re.search(pattern, text):
             return word
-    known = list(dict.fromkeys(word for _, word in patterns))
     near = difflib.get_close_matches(text, known, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise SettingError(f"{key}: {value!r} is not understood{hint} Known: {', '.join(known)}")
@@ -178,7 +180,8 @@ def model_of(request: Mapping[str, Any], warnings: list[str]) -> Shape:
 
 def setup_of(request: Mapping[str, Any], warnings: list[str]) -> Setup:
     """The set-up a request means; what it leaves open is the stack's default."""
-    hints = f"{request.get('other') or ''}; {request.get('source') or ''}".lower()
+    said = (str(request.get(key) or "") for key in ("other", "source", "sharding"))
+    hints = "; ".join(said).lower()
     weights = read(request.get("weight_dtype"), WEIGHTS, "weight_dtype")
     method = read(request.get("method"), METHODS, "method")
     if method is None:
@@ -213,7 +216,7 @@ def setup_of(request: Mapping[str, Any], warnings: list[str]) -> Setup:
         stack=stack,
         compile=bool(request.get("compile")) or bool(re.search(r"\bcompile\b", hints)),
         fp32_residual=_fp32_residual(hints),
-        master_weights=True if "kept in fp32" in hints else None,
+        master_weights=_master_weights(hints),
         gpus=gpus,
         sharding=_sharding(request, hints, gpus, stack, warnings),
         offload=_offload(request, hints),
@@ -309,6 +312,8 @@ def _length(request: Mapping[str, Any], warnings: list[str]) -> int:
 
 def _stack(request: Mapping[str, Any], hints: str) -> str:
     said = read(request.get("stack"), STACKS, "stack")
+    if said == "torchtune" and "shards" in str(request.get("weight_dtype")):
+        return "torchtitan"  # torchtune trains in one dtype; float32 shards computed in 16 bits are titan's
     if said == "hf" and re.search(r"foak|liger|fused rms", hints):
         return "hf-fused"
     if said is not None:
@@ -338,6 +343,13 @@ def _fp32_residual(hints: str) -> bool | None:
     if "prepare_model_for_kbit" in hints or "fp32 residual" in hints or "baseline-peft" in hints:
         return True
     return False if "accelerated-peft" in hints else None
+
+
+def _master_weights(hints: str) -> bool | None:
+    """Float32 shards: said, excluded (a trainer without autocast, pure bf16), or the stack's own way."""
+    if "kept in fp32" in hints or "mixed precision" in hints:
+        return True
+    return False if re.search(r"framework_config(?!.*autocast)|pure bf16", hints) else None
 
 
 def _sharding(
