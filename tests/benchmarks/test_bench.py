@@ -161,3 +161,15 @@ def test_the_command_prints_tables_and_what_has_to_be_known(tiny_folder, data):
     assert said.exit_code == 0
     assert "bits_per_byte" in said.stdout
     assert "piqa" in said.stdout
+
+
+def test_instructions_are_answered_within_the_window_and_rows_left_out_are_counted(make_folder, tmp_path):
+    rows = [
+        {"prompt": "the cat", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]},
+        {"prompt": "sat on", "instruction_id_list": ["startend:end_checker"], "kwargs": None},
+    ]
+    (tmp_path / "ifeval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = bench(make_folder(max_position_embeddings=64), data=tmp_path, tasks=["ifeval"])
+    (measured,) = report.measured
+    assert measured.figures["prompts_followed"].estimate in (0, 1)
+    assert report.left_out[0][1].startswith("1 of 2 rows")

@@ -81,6 +81,7 @@ class Scripted:
     """A door that answers by rule."""
 
     batch_size = 2
+    context_window = None
 
     def answer(self, requests):
         texts = [request.messages[-1].content for request in requests]

@@ -42,8 +42,7 @@ def ask(
     errored = 0
     for begin in range(0, len(prompts), door.batch_size):
         batch = prompts[begin : begin + door.batch_size]
-        decoding = Decoding(max_new_tokens=max_new_tokens)
-        answers = door.answer([Request((Message("user", p.prompt),), decoding) for p in batch])
+        answers = door.answer([request(door, prompt, max_new_tokens) for prompt in batch])
         for prompt, answer in zip(batch, answers, strict=True):
             if answer.status == "errored":
                 errored += 1
@@ -54,6 +53,15 @@ def ask(
         if told:
             told(begin + len(batch), len(prompts))
     return FollowedOutcome(items, errored, time.perf_counter() - started)
+
+
+def request(door: Door, prompt: Prompt, max_new_tokens: int) -> Request:
+    """The prompt as a chat, answered greedily, as long as the model's window allows."""
+    messages = (Message("user", prompt.prompt),)
+    tokens = door.count_tokens(messages) if door.context_window is not None else None
+    if tokens is not None and door.context_window is not None:
+        max_new_tokens = max(1, min(max_new_tokens, door.context_window - tokens))
+    return Request(messages, Decoding(max_new_tokens=max_new_tokens))
 
 
 def following_figures(items: Sequence[Followed]) -> dict[str, Figure]:

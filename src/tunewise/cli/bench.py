@@ -21,7 +21,7 @@ def bench(
         str | None, typer.Option(help="Comma-separated: hellaswag,arc_easy,mmlu,... or .jsonl files.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of benchmark rows; without it: the hub.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many items of each.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many items of each.")] = None,
     compare: Annotated[
         str | None, typer.Option(help="A second model, or an adapter on MODEL: what did it lose?")
     ] = None,
