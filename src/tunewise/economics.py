@@ -247,6 +247,9 @@ def _way_json(
     else:
         even = break_even(way, base)
     never = base is not None and even.volume is None and not is_today
+    found["cost_ratio_at_volume"] = (
+        None if base is None else _ratio(base.usd_per_day(queries_per_day), way.usd_per_day(queries_per_day))
+    )
     found["break_even_queries_per_day"] = "never" if never else even.volume
     found["break_even_why"] = even.why or None
     return found
@@ -293,20 +296,23 @@ def sentences(
         if even == "never":
             lines.append(f"{head} {money}; it never pays against {base.rung}: {way['break_even_why']}.")
         elif even is not None:
-            lines.append(f"{head} {money}; it costs no more than {base.rung} from {even:.0f} a day on.")
+            why = f", {way['break_even_why']}" if even and way["break_even_why"] else ""
+            pays = f"it costs no more than {base.rung} from {even:.0f} a day on{why}"
+            lines.append(f"{head} {money}; {pays if even else way['break_even_why']}.")
     if facts.door == base.door:
         return lines
-    measured = [
-        f"{name} {ratio:.1f} x (commonly claimed: {claimed})"
-        if ratio is not None
-        else f"{name} not known (commonly claimed: {claimed})"
-        for name, ratio, claimed in (
-            ("cost per query", ratios["cost_ratio"], CLAIMED_COST),
-            ("median time", ratios["latency_ratio"], CLAIMED_LATENCY),
-        )
-    ]
+    days = " or ".join(
+        f"{way['cost_ratio_at_volume']:.1f} x ({way['way']})"
+        for way in chosen["ways"]
+        if way["cost_ratio_at_volume"] is not None
+    )
+    of_a_day = f", of a day at {queries_per_day:g} queries {days}" if days else ""
+    known = (ratios["cost_ratio"], ratios["latency_ratio"])
+    cost, time = ("not known" if ratio is None else f"{ratio:.1f} x" for ratio in known)
     lines.append(
-        f"Measured, {base.rung} on {base.door} against {choice} on {facts.door}: {'; '.join(measured)}."
+        f"Measured, {base.rung} on {base.door} against {choice} on {facts.door}: cost of a further query"
+        f" {cost}{of_a_day}, commonly claimed {CLAIMED_COST}; median time {time}, commonly claimed"
+        f" {CLAIMED_LATENCY}."
     )
     return lines
 

@@ -47,9 +47,12 @@ def probe_limits(
         return probe_from(kept)
     looks = frozenset(looks_for(MOST_CALLS))
 
+    looked: set[int] = set()
+
     def enough(calls: Sequence[ProbeCall]) -> bool:
-        if len(calls) not in looks:
+        if len(calls) not in looks or len(calls) in looked:
             return False
+        looked.add(len(calls))
         progress.tell("probing", rung=rung, done=len(calls), most=MOST_CALLS)
         return settled(read_limits(calls, limits.latency_ms, limits.cost_per_query, alpha), len(calls))
 
