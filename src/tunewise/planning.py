@@ -159,6 +159,7 @@ def make_plan(
             f" false-meets budget of each rung {test.alpha_meets:.5f}",
             proof,
             f"model {opened.door.name}: {where}",
+            *_asked_after(opened, len(in_play)),
             *_limit_lines(task.limits),
             *prepared_lines(opened),
         ),
@@ -219,6 +220,21 @@ def _where(host: str | None) -> str:
     if host.split(":")[0] in ("127.0.0.1", "localhost") or host.startswith("[::1]"):
         return f"prompts go to {host} on this machine"
     return f"prompts, and with them your rows and documents, go to {host}"
+
+
+def _asked_after(opened: "Opened", rungs: int) -> tuple[str, ...]:
+    """The line on calls that come after the decision; none without a later version of the documents."""
+    from tunewise.staleness import MOST_CHANGED, MOST_UNCHANGED, references_after
+
+    knowledge = opened.task.knowledge
+    if knowledge is None or knowledge.documents_after is None:
+        return ()
+    changed = min(MOST_CHANGED, sum(references_after(example) is not None for example in opened.order))
+    most = changed * (rungs + 1) + 2 * MOST_UNCHANGED
+    return (
+        f"after the decision up to {most} more calls ask about {knowledge.documents_after.name}, on"
+        f" {changed} questions whose answer changed",
+    )
 
 
 def _proof(items: int, target: float, metric: str, provable: float | None) -> str:

@@ -22,8 +22,9 @@ def _cannot_train(f: Facts) -> str | None:
 def _nothing_to_look_up(f: Facts) -> str | None:
     if f.requires_external_knowledge is True:
         return None
-    known = "no outside knowledge is needed" if f.requires_external_knowledge is False else "it is not known"
-    return f"{known}, so no documents are named (knowledge.documents)"
+    if f.requires_external_knowledge is False:
+        return "no outside knowledge is needed"
+    return "nobody has said that outside knowledge is needed; naming documents brings it in"
 
 
 def _no_format(f: Facts) -> str | None:
