@@ -141,7 +141,7 @@ def plan(
     from tunewise.api import open_task
     from tunewise.progress import Silent
     from tunewise.run import static_reasons
-    from tunewise.rungs.names import WEIGHTS
+    from tunewise.rungs.names import NOT_YET, WEIGHTS
     from tunewise.rungs.order import rungs_for
 
     if rungs is not None:
@@ -149,7 +149,7 @@ def plan(
     opened = open_task(path_or_task, seed)
     economics = getattr(opened.task, "economics", None)
     today = today or getattr(economics, "today", None) or DRAWN_TODAY
-    if today not in WEIGHTS:
+    if today not in (*WEIGHTS, *NOT_YET):
         raise SettingError(f"--today: a rung was expected ({', '.join(WEIGHTS)}), got {today!r}")
     days = days or getattr(economics, "retrain_days", None) or DAYS_KEPT
     bench = opened.bench(Path(), seed, Silent())
@@ -166,10 +166,18 @@ def _forecast(paper: Paper, planned: Plan) -> Forecast:
         task=paper.task.name,
         hardware=paper.gpu.name if paper.gpu.name != CPU else f"this machine ({paper.gpu.specs})",
         headline=planned.headline,
-        lines=planned.lines,
+        lines=(*planned.lines, *_judged(paper.opened)),
         rungs=tuple(_with_break_even(rung, reference, paper) for rung in bare),
         warnings=planned.warnings,
     )
+
+
+def _judged(opened: "Opened") -> tuple[str, ...]:
+    """What a judge at a host is sent; nothing without one."""
+    judge = opened.judge_door
+    if judge is None or judge.host is None:
+        return ()
+    return (f"the judge: inputs, right answers and every rung's answers go to {judge.host}",)
 
 
 def _rung(paper: Paper, planned: PlannedRung) -> RungForecast:

@@ -65,6 +65,9 @@ def print_forecast(found: "Forecast") -> None:
     console.print()
     for rung in tried:
         console.print(escape(f"{rung.rung}: {_leaves(rung)}"), soft_wrap=True)
+    for line in found.lines:
+        if line.startswith(("the judge:", "after the decision")):
+            console.print(escape(line), soft_wrap=True)
     for note in dict.fromkeys(note for rung in tried for note in rung.notes):
         console.print(escape(note), style="dim", soft_wrap=True)
     for warning in found.warnings:
