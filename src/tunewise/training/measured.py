@@ -109,8 +109,8 @@ def against_estimate(model: str | Path, facts: dict[str, Any]) -> dict[str, Any]
         )
     )
     found: dict[str, Any] = {
-        "estimated_gib": round(expected, 4),
-        "measured_gib": round(measured, 4),
+        "estimated_gib": round(expected, 6),
+        "measured_gib": round(measured, 6),
         "ratio": round(measured / expected, 4),
         "device": device,
     }
