@@ -44,7 +44,7 @@ COUNTED = [{"metric": name, "aggregation": "mean", "higher_is_better": True} for
 
 def rows_in(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSONL file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
