@@ -166,3 +166,23 @@ def test_completeness_follows_references_and_ends_on_recursive_schemas():
     assert counted(node, {"next": {}}) == (1, 2)
     both = {"allOf": [{"required": ["a"]}, {"$ref": "#/$defs/more"}], "$defs": {"more": {"required": ["b"]}}}
     assert counted(both, {"b": 1}) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        PERSON,
+        {"type": "array", "items": {"type": "number", "minimum": 1}, "minItems": 1},
+        {"type": "object", "additionalProperties": {"type": ["null", "string"]}},
+        {"type": "string", "pattern": "^a+$", "maxLength": 3},
+        {"enum": ["a", "b"]},
+        {"type": "null"},
+        {"type": "boolean"},
+    ],
+)
+def test_the_quick_yes_never_says_more_than_the_validator(schema):
+    compiled = JsonSchema(schema)
+    values = [None, True, 1, 1.0, 0, -1, "a", "aaaa", "b", [], [1], [0], ["a"], {}, {"a": None}, {"a": 1}]
+    values += [{"name": "x", "age": 3}, {"name": "x", "age": -3}, {"name": "x", "age": True}, {"name": "x"}]
+    for value in values:
+        assert compiled.meets(value) == compiled._validator.is_valid(value)

@@ -23,6 +23,7 @@ from tunewise.errors import SettingError
 from tunewise.forms.bounded import TookTooLong
 from tunewise.forms.json_formats import checker, not_assertable
 from tunewise.forms.json_keywords import BOUNDED
+from tunewise.forms.json_quick import quick_check
 from tunewise.forms.patterns import pattern
 from tunewise.forms.wording import in_words, place_words
 
@@ -64,6 +65,8 @@ class JsonSchema:
         formats = checker() if assert_format else None
         self._validator: Any = bounded(body, registry=SPECIFICATIONS, format_checker=formats)
         self._probe()
+        self._quick = quick_check(body) if dialect is Draft202012Validator else None
+        self._requires = isinstance(schema, dict) and bool(schema.get("required"))
 
     @classmethod
     def read(cls, path: str | Path, *, assert_format: bool = False) -> "JsonSchema":
@@ -86,6 +89,8 @@ class JsonSchema:
 
     def why_not(self, value: Any) -> str | None:
         """None where a JSON value meets the schema, else where and why not. Raises TookTooLong."""
+        if self._quick is not None and self._quick(value):
+            return None
         try:
             if self._validator.is_valid(value):
                 return None
@@ -96,7 +101,16 @@ class JsonSchema:
 
     def meets(self, value: Any) -> bool:
         """Whether a JSON value meets the schema. Raises TookTooLong."""
-        return self.why_not(value) is None
+        if self._quick is not None and self._quick(value):
+            return True
+        try:
+            return bool(self._validator.is_valid(value))
+        except RecursionError:
+            raise TookTooLong("nested too deeply to be checked against this schema") from None
+
+    def requires_of(self, value: Any) -> bool:
+        """Whether a value as a whole is an object of which fields are required."""
+        return self._requires and isinstance(value, dict)
 
     def completeness(self, value: Any) -> Completeness:
         """How many of the required fields a value has, at every level.

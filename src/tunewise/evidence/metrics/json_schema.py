@@ -45,7 +45,7 @@ def _scored(answer: str, references: Sequence[Any], schema: JsonSchema) -> Score
     detail: dict[str, Any] = {
         "valid_json": float(said is not None),
         "schema_compliant": meets,
-        "completeness": _completeness(said, schema),
+        "completeness": _completeness(said, schema, why is None),
         **_against(said, references),
         "extracted_value": meets,
         "repaired_value": meets,
@@ -55,7 +55,9 @@ def _scored(answer: str, references: Sequence[Any], schema: JsonSchema) -> Score
     return Score("unparseable" if said is None else "scored", meets, detail)
 
 
-def _completeness(said: Found | None, schema: JsonSchema) -> float | None:
+def _completeness(said: Found | None, schema: JsonSchema, meets: bool) -> float | None:
+    if meets and said is not None and schema.requires_of(said.value):
+        return 1.0  # nothing required is missing where the schema is met
     counted = schema.completeness(None if said is None else said.value)
     return counted.present / counted.required if counted.required else None
 
@@ -72,9 +74,11 @@ def _against(said: Found | None, references: Sequence[Any]) -> dict[str, float |
 def _mended(answer: str, said: Found | None, schema: JsonSchema) -> dict[str, float]:
     """Whether the answer meets the schema after extraction, and after repair where that is not enough."""
     kinds = schema.top_types()
-    found = said or extracted(answer, kinds)
+    if said is not None:  # JSON as it is: nothing to cut out or to mend
+        return {"extracted_value": 0.0, "repaired_value": 0.0}
+    found = extracted(answer, kinds)
     cut = found is not None and schema.meets(found.value)
-    mended = None if cut or said is not None else repaired(answer, kinds)
+    mended = None if cut else repaired(answer, kinds)
     return {
         "extracted_value": float(cut),
         "repaired_value": float(cut or (mended is not None and schema.meets(mended.value))),
