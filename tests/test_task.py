@@ -44,7 +44,7 @@ def test_the_smallest_task_file_has_the_defaults_of_the_design(write: Write, tmp
     assert (task.split.train, task.split.selection, task.split.certification) == (0.50, 0.15, 0.35)
     assert (task.model, task.tune, task.instruction, task.output, task.knowledge) == ("embedded", *[None] * 4)
     assert (task.decoding.max_new_tokens, task.decoding.temperature) == (256, 0.0)
-    assert (task.training.learning_rate, task.training.lora_rank, task.training.epochs) == (2e-4, 8, 3.0)
+    assert (task.training.learning_rate, task.training.lora_rank, task.training.epochs) == (None, 8, 3.0)
     assert task.on_not_proved == "climb"
     assert task.path == tmp_path / "task.yaml"
 
@@ -137,7 +137,8 @@ def test_all_mistakes_come_at_once_in_the_order_of_their_lines(write: Write) -> 
         ("knowledge: {documents: handbook, changes: hourly}", "knowledge.changes: it must be 'never', "),
         ("advice: {knowledge_changes: dayly}", "advice.knowledge_changes: one of never, yearly"),
         ("advice: [1]", "advice: a section of facts was expected, got [1]"),
-        ("training: {mix: {share: 0.3}}", "training.mix: not supported yet"),
+        ("training: {mix: {share: 0.3}}", "training.mix.general: missing"),
+        ("training: {lora_targets: q_proj}", "all-linear or a list of layers was expected"),
         ("teacher: {endpoint: x}", "teacher: not supported yet"),
         ("tolerance: 0.95", "line 5: tolerance: 0.95 must be smaller than the target 0.9"),
         ("tolerance: -1", "line 5: tolerance: it must be greater than or equal to 0, got -1"),

@@ -227,7 +227,8 @@ def _settings(opened: Opened, seed: int, rungs: Sequence[str] | None) -> dict[st
     if opened.judge_door is not None:
         settings["judge"]["model"] = opened.judge_door.fingerprint
         del settings["judge"]["labels"]  # they are made on a run's own answers, and fixed once they are used
-    settings["tune"] = (settings["tune"] or {}).get("model")
+    tune = settings["tune"] or {}
+    settings["tune"] = tune.get("model") if tune.get("method") is None else [tune["model"], tune["method"]]
     return {**settings, "seed": seed, "rungs": sorted(rungs) if rungs is not None else None}
 
 

@@ -30,7 +30,7 @@ from tunewise.progress import Progress
 from tunewise.rungs.constrained import Constrained, constrained_beside
 from tunewise.rungs.gaps import measure_gap
 from tunewise.rungs.grammars import grammar_of
-from tunewise.rungs.order import LEARNS_FROM_ROWS
+from tunewise.rungs.names import LEARNS_FROM_ROWS, TUNED
 from tunewise.rungs.rung import Candidate, Rung, Workbench
 from tunewise.spending import Spending
 from tunewise.splits import Parts
@@ -423,11 +423,22 @@ def static_reasons(
     for rung in rungs:
         if asked_for is not None and rung.name not in asked_for:
             reasons[rung.name] = "not asked for"
+        elif asked_for is None and (reason := not_this_method(rung.name, bench)) is not None:
+            reasons[rung.name] = reason
         elif blocked is not None and rung.name in LEARNS_FROM_ROWS:
             reasons[rung.name] = blocked
         elif (reason := rung.cannot_help(bench)) is not None:
             reasons[rung.name] = reason
     return reasons
+
+
+def not_this_method(rung: str, bench: Workbench) -> str | None:
+    """Why a rung that trains weights is left out: one method climbs, ``tune.method``, by default lora."""
+    tune = bench.task.tune
+    method = (tune.method if tune is not None else None) or TUNED[0]
+    if rung not in TUNED or rung == method or bench.tune_door is None:
+        return None
+    return f"tuning climbs with {method}; name {rung} with --rungs or tune.method to have it measured"
 
 
 def alpha_of(store: Store, rungs: Sequence[Rung], left_out: Mapping[str, str], opening: int) -> float:

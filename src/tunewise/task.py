@@ -36,11 +36,11 @@ from tunewise.task_metric import checked_options, known_metric, metric_mistakes,
 from tunewise.task_mistakes import explain, take_out_not_yet
 from tunewise.task_output import Output, output_mistakes
 from tunewise.task_style import Style, prepared_mistakes
+from tunewise.task_training import Training
 
 # Keys of the design whose rung or measure does not exist yet, by the section they stand in.
 NOT_YET: Mapping[tuple[str, ...], frozenset[str]] = {
     (): frozenset({"teacher", "guard"}),
-    ("training",): frozenset({"mix"}),
 }
 
 
@@ -153,7 +153,10 @@ def _tune_kind(value: object) -> str:
 
 
 class Tune(Section):
-    """The local weights that the tuned rungs train; ``usd_per_hour`` prices the machine they run on."""
+    """The local weights that the tuned rungs train; ``usd_per_hour`` prices the machine they run on.
+
+    method: how they are trained where no rung is named: ``lora`` by default.
+    """
 
     model: (
         Annotated[
@@ -163,17 +166,7 @@ class Tune(Section):
         | None
     ) = None
     usd_per_hour: Annotated[Number, Field(ge=0)] | None = None
-
-
-class Training(Section):
-    """Settings of the training rungs. ``batch_size`` in rows; ``epochs`` passes over the train part."""
-
-    learning_rate: Positive = 2e-4
-    epochs: Positive = 3.0
-    weight_decay: Annotated[Number, Field(ge=0)] = 0.01
-    max_grad_norm: Positive = 1.0
-    lora_rank: Count = 8
-    batch_size: Count = 8
+    method: Literal["lora", "qlora", "full"] | None = None
 
 
 class JudgeSpec(Section):
@@ -267,6 +260,8 @@ class Task(Section):
             plain["examples"] = {part: _content(path) for part, path in files.items()}
         else:
             plain["examples"] = _content(self.examples)
+        if self.training.mix is not None:
+            plain["training"]["mix"]["general"] = _content(self.training.mix.general)
         if self.knowledge is not None:
             plain["knowledge"] = {"documents": _content(self.knowledge.documents)}
         if self.output is not None:

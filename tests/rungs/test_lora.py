@@ -6,8 +6,9 @@ import pytest
 
 from tunewise.evidence.records import Score
 from tunewise.models.scripted import ScriptedDoor
-from tunewise.rungs.lora import Lora, choose, settings_of
+from tunewise.rungs.lora import Lora
 from tunewise.rungs.prompt import layout_of
+from tunewise.rungs.tuned import choose, settings_of
 from tunewise.training.recipe import Snapshot
 
 
@@ -69,7 +70,7 @@ def test_the_metric_on_selection_chooses_among_the_last_and_the_lowest_loss(
 ):
     bench = bench_with_doors(20, scores)
     snapshots = [snapshot(step, loss) for step, loss in enumerate(losses, start=1)]
-    found, tried = choose(bench, layout_of(bench), snapshots, bench.parts.selection)
+    found, tried = choose(bench, layout_of(bench), snapshots, bench.parts.selection, "lora")
     assert found.step == chosen
     assert {row["step"] for row in tried if row["selection_score"] is not None} == measured
     assert [row["held_out_loss"] for row in tried] == losses
@@ -80,7 +81,7 @@ def test_answers_that_never_came_choose_nothing(bench_with_doors):
 
     bench = replace(bench_with_doors(20), score=lambda example, answer: Score("errored", None))
     found, tried = choose(
-        bench, layout_of(bench), [snapshot(1, 0.4), snapshot(2, 0.5)], bench.parts.selection
+        bench, layout_of(bench), [snapshot(1, 0.4), snapshot(2, 0.5)], bench.parts.selection, "lora"
     )
     assert found.step == 2
     assert [row["selection_score"] for row in tried] == [None, None]
@@ -94,7 +95,7 @@ def test_settings_change_with_rows_instruction_and_seed_only(bench_with_doors):
     base = bench.tune_door(None)
 
     def settings(bench):
-        return settings_of(bench, base, layout_of(bench))
+        return settings_of(bench, base, layout_of(bench), "lora")
 
     assert settings(bench) == settings(replace(bench))
     assert settings(bench) != settings(replace(bench, seed=1))

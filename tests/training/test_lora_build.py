@@ -8,7 +8,7 @@ from tunewise.errors import DataError
 from tunewise.evidence.records import Score
 from tunewise.models.door import Answer
 from tunewise.progress import Silent
-from tunewise.rungs import lora
+from tunewise.rungs import tuned
 from tunewise.rungs.lora import Lora
 from tunewise.rungs.rung import Workbench
 from tunewise.splits import Parts
@@ -91,7 +91,7 @@ def test_a_build_ends_with_an_adapter_that_answers_and_is_found_again(make_bench
     [answer] = candidate.door.answer([request])
     assert isinstance(answer, Answer)
 
-    monkeypatch.setattr(lora, "train", lambda *args, **rest: pytest.fail("trained again"))
+    monkeypatch.setattr(tuned, "train_and_choose", lambda *args: pytest.fail("trained again"))
     again = Lora().build(bench)
     assert again.facts() == facts
     assert again.door.fingerprint == candidate.door.fingerprint

@@ -62,11 +62,11 @@ def test_loss_and_gradient_of_a_pack_equal_full_logits_of_the_padded_batch(tiny,
     import torch
     from torch.nn import functional
 
-    from tunewise.training import trainer
+    from tunewise.training import methods, trainer
     from tunewise.training.packing import tensors
 
     with quiet():
-        model = trainer.load_model(tiny, RECIPE)
+        model = methods.attach(methods.open_base(tiny, RECIPE), RECIPE)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)  # zero at the start: A would get no gradient

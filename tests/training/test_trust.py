@@ -94,10 +94,10 @@ def test_an_adapter_saved_otherwise_than_it_was_trained_is_refused(tiny, trained
 
     with quiet():
         model = PeftModel.from_pretrained(load_model(tiny), str(trained))
-    trust.adapter_as_saved(model, trained)
+    trust.as_saved(model, trained)
     next(p for name, p in model.named_parameters() if "lora_A" in name).data.add_(1e-3)
     with pytest.raises(trust.TrainingNotTrusted, match="not the one that was trained"):
-        trust.adapter_as_saved(model, trained)
+        trust.as_saved(model, trained)
 
 
 def test_packing_is_not_trusted_where_the_model_ignores_the_mask(tiny, rows):

@@ -12,14 +12,16 @@ def open_door(
 ) -> Door:
     """Open the model that a task names: ``embedded``, a folder, a hub id, an endpoint or a scripted one.
 
-    adapter: folder of a LoRA adapter, for local weights only. usd_per_hour: what the machine that runs
-    local weights costs. Raises SettingError when the model cannot be used as asked, and when local weights
-    are asked for without the extra that runs them.
+    adapter: folder of a LoRA adapter, or of a whole model tuned from this one, for local weights only.
+    usd_per_hour: what the machine that runs local weights costs. Raises SettingError when the model cannot
+    be used as asked, and when local weights are asked for without the extra that runs them.
     """
     if isinstance(spec, str):
         from tunewise.models.embedded import embedded_folder
         from tunewise.models.local import LocalDoor
 
+        if adapter is not None and (adapter / "config.json").is_file():  # a model needs no base to answer
+            return LocalDoor(adapter, name=f"{spec}, tuned", usd_per_hour=usd_per_hour)
         folder = embedded_folder() if spec == "embedded" else spec
         return LocalDoor(folder, adapter=adapter, name=spec, usd_per_hour=usd_per_hour)
     if adapter is not None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -161,6 +162,13 @@ class KnownSums:
         except OSError:  # a read-only or full cache folder: the next run computes them again
             with suppress(OSError):
                 beside.unlink()
+
+
+def copy_meaning(folder: Path, into: Path) -> None:
+    """Copy everything but the weights that decides about a model's answers: tokenizer, template, configs."""
+    for name in MEANING_FILES:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, into / name)
 
 
 def context_window(folder: Path) -> int | None:

@@ -25,15 +25,20 @@ def rungs_for(names: Sequence[str] | None = None) -> tuple[Rung, ...]:
             near = difflib.get_close_matches(name, WEIGHTS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise SettingError(f"unknown rung {name!r}; there are {', '.join(WEIGHTS)}{hint}")
-    rungs: tuple[Rung, ...] = (ZeroShot(), FewShot(), FewShotNearest(), Constrained(), Rag(), _lora())
+    rungs: tuple[Rung, ...] = (
+        *(ZeroShot(), FewShot(), FewShotNearest(), Constrained(), Rag()),
+        *_tuned(),
+    )
     return tuple(rung for rung in rungs if names is None or rung.name in names)
 
 
-def _lora() -> Rung:
+def _tuned() -> tuple[Rung, ...]:
     # imported here: training must not be loaded by whoever only asks for the order
+    from tunewise.rungs.full import Full
     from tunewise.rungs.lora import Lora
+    from tunewise.rungs.qlora import Qlora
 
-    return Lora()
+    return Lora(), Qlora(), Full()
 
 
 def load_candidate(folder: Path, open_door: DoorOpener) -> Candidate:

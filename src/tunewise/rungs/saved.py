@@ -4,7 +4,8 @@ candidate.json   rung, layout, door (name and fingerprint), facts, what lies bes
 chunks.jsonl     the passages, when it looks passages up
 vectors.npy      their vectors, when an encoder was used
 nearest.jsonl    the train examples it looks examples up in
-adapter/         the adapter, when it was tuned
+adapter/         the adapter, when one was tuned
+model/           the whole model, when all weights were tuned
 """
 
 import json
@@ -32,8 +33,9 @@ def save_candidate(candidate: PromptCandidate, folder: Path) -> None:
     if candidate.nearest is not None:
         lines = [json.dumps(asdict(shot), ensure_ascii=False) for shot in candidate.nearest.shots]
         (folder / "nearest.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    if candidate.adapter is not None and candidate.adapter.resolve() != (folder / "adapter").resolve():
-        shutil.copytree(candidate.adapter, folder / "adapter", dirs_exist_ok=True)
+    tuned = None if candidate.adapter is None else tuned_name(candidate.adapter)
+    if candidate.adapter is not None and candidate.adapter.resolve() != (folder / str(tuned)).resolve():
+        shutil.copytree(candidate.adapter, folder / str(tuned), dirs_exist_ok=True)
     encoder = candidate.retriever.encoder if candidate.retriever is not None else None
     body = {
         "format": FORMAT,
@@ -43,7 +45,8 @@ def save_candidate(candidate: PromptCandidate, folder: Path) -> None:
         "index": candidate.retriever is not None,
         "encoder": None if encoder is None else encoder.name,
         "nearest": candidate.nearest is not None,
-        "adapter": candidate.adapter is not None,
+        "adapter": tuned is not None,
+        "tuned": tuned,
         "facts": candidate.facts(),
     }
     unfinished = folder / "candidate.json.part"
@@ -54,12 +57,13 @@ def save_candidate(candidate: PromptCandidate, folder: Path) -> None:
 def load_candidate(folder: Path, open_door: DoorOpener) -> PromptCandidate:
     """The candidate that was saved in ``folder``.
 
-    open_door: called with the folder of the saved adapter, or with None when there is none. Raises
+    open_door: called with the folder of the saved adapter or model, or with None when there is none. Raises
     RunError when there is no candidate or one of another format, and when the door is not the one that
     was certified (its fingerprint differs), since the answers would be those of another model.
     """
     body = _read(folder)
-    door = open_door(folder / "adapter" if body["adapter"] else None)
+    tuned = folder / (body.get("tuned") or "adapter") if body["adapter"] else None
+    door = open_door(tuned)
     if door.fingerprint != body["door"]["fingerprint"]:
         raise RunError(
             f"{folder}: this candidate was built on {body['door']['name']} with fingerprint "
@@ -76,9 +80,14 @@ def load_candidate(folder: Path, open_door: DoorOpener) -> PromptCandidate:
         layout=_layout(body["layout"]),
         retriever=Retriever.load(folder, body["encoder"]) if body["index"] else None,
         nearest=nearest,
-        adapter=folder / "adapter" if body["adapter"] else None,
+        adapter=tuned,
         built=body["facts"],
     )
+
+
+def tuned_name(folder: Path) -> str:
+    """``adapter`` or ``model``, by what lies in the folder."""
+    return "model" if (folder / "config.json").is_file() else "adapter"
 
 
 def _read(folder: Path) -> Mapping[str, Any]:

@@ -1,10 +1,11 @@
 """What a training run leaves on disk, so that a kill at any moment costs little and never corrupts.
 
-    lora/
+    lora/              or qlora/, full/
       settings.json    what the run depends on; other settings start it anew
       work/steps/      the trainer's checkpoints, each complete only with its mark
-      work/epochs/     adapters to choose from, one per epoch
-      adapter/         the chosen adapter, in PEFT's layout
+      work/epochs/     adapters (or whole models) to choose from, one per epoch
+      adapter/         the chosen adapter, in PEFT's layout; or
+      model/           the chosen model, as safetensors with tokenizer and configs
       done.json        written last: the build is found again
 
 Every file that says "this is whole" is written after what it vouches for, flushed, and renamed into place.
@@ -23,6 +24,7 @@ from typing import Any
 from tunewise.errors import StoreError
 
 MARK = "whole.json"
+TUNED = ("adapter", "model")  # where a finished build lies: one of these
 PREFIX = "checkpoint-"
 
 
@@ -130,6 +132,20 @@ def publish(folder: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def need_space(folder: Path, wanted: int) -> None:
+    """Raise StoreError unless ``wanted`` bytes are free where ``folder`` lies, or will lie."""
+    place = folder
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < wanted:
+        raise StoreError(
+            f"{folder}: training writes up to {wanted / 2**30:.1f} GiB of checkpoints, and only "
+            f"{free / 2**30:.1f} GiB are free. Free some space or let --out name a larger disk; nothing was "
+            "trained yet."
+        )
+
+
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two settings, one line each, by name; nested objects by dotted name."""
     flat_before, flat_now = _flat(before), _flat(now)
@@ -161,15 +177,13 @@ def begin(home: Path, settings: Mapping[str, Any]) -> list[str]:
     said = [] if before is None else differences(before, json.loads(json.dumps(settings)))
     for name in ("done.json", "settings.json"):
         (home / name).unlink(missing_ok=True)
-    for name in ("adapter", "work"):
+    for name in (*TUNED, "work"):
         shutil.rmtree(home / name, ignore_errors=True)
     write_json(home / "settings.json", settings)
     return said
 
 
 def finished(home: Path) -> dict[str, Any] | None:
-    """The facts of a finished build whose adapter is still whole; None otherwise."""
+    """The facts of a finished build whose adapter or model is still whole; None otherwise."""
     done = read_json(home / "done.json")
-    if done is None or not is_whole(home / "adapter"):
-        return None
-    return done
+    return done if done is not None and any(is_whole(home / name) for name in TUNED) else None

@@ -131,7 +131,7 @@ def _estimated(
         lengths=max(1, seen["pass_tokens"]),
         gpu=device,
         calibrate=False,
-        lora_rank=facts["rank"],
+        lora_rank=facts.get("rank"),
         checkpointing="none",
         attention="sdpa",
     )

@@ -44,15 +44,16 @@ class Pack:
 def common_stem(rows: Sequence[TrainRow]) -> int:
     """Length of the longest beginning that all prompts share, in tokens; 0 for no rows.
 
-    The last token of a prompt is never part of it, so that no place predicts the answers of two rows: the
-    sum of their gradients could come in any order, and runs could not be repeated bit for bit.
+    The first place that predicts a learnt token, mostly the prompt's last, is never part of it, so that no
+    place predicts for two rows: the sum of their gradients could come in any order, and runs could not be
+    repeated bit for bit.
     """
     if not rows:
         return 0
     low, high = min(row.prompt for row in rows), max(row.prompt for row in rows)  # the two farthest apart
     shared = 0
-    shortest = min(len(row.prompt) for row in rows)
-    for one, other in zip(low[: shortest - 1], high[: shortest - 1], strict=False):
+    first = min(row.learnt[0][0] for row in rows)
+    for one, other in zip(low[: first - 1], high[: first - 1], strict=False):
         if one != other:
             break
         shared += 1
@@ -69,8 +70,9 @@ def pack(rows: Sequence[TrainRow]) -> Pack:
     targets: list[int] = []
     for number, row in enumerate(rows, start=1):
         shift = len(ids) - stem  # from a place in the row to its place in the sequence
-        kept += range(len(row.prompt) - 1 + shift, len(row) - 1 + shift)  # what predicts the answer's tokens
-        targets += row.answer
+        for start, end in row.learnt:
+            kept += range(start - 1 + shift, end - 1 + shift)  # what predicts the learnt tokens
+            targets += row.ids[start:end]
         ids += row.ids[stem:]
         positions += range(stem, len(row))
         segments += [number] * (len(row) - stem)
@@ -117,7 +119,7 @@ def rows_per_pass(
     """
     stem = common_stem(rows)
     mean = sum(len(row) for row in rows) / len(rows)
-    answer = sum(len(row.answer) for row in rows) / len(rows)
+    answer = sum(row.loss_tokens for row in rows) / len(rows)
     square = 6 * width * layers / parameters
 
     def cost(count: int) -> float:
@@ -127,3 +129,29 @@ def rows_per_pass(
     divisors = [count for count in range(1, batch_size + 1) if batch_size % count == 0]
     small = [count for count in divisors if count * answer * vocabulary * 4 <= LOGIT_BYTES]
     return min(small or [1], key=cost)
+
+
+def passes(rows: Sequence[TrainRow], most: int, balanced: bool) -> list[list[TrainRow]]:
+    """The rows of a step in packs of at most about ``most`` rows; always as many packs as that takes.
+
+    In the order they came, or balanced: the longest first, each to the pack with fewest tokens so far
+    (Graham, "Bounds on multiprocessing timing anomalies", 1969). With lengths far apart that bounds the
+    longest pack, and with it memory and the square of attention. The step's rows, and so its gradient, are
+    the same.
+    """
+    count = -(-len(rows) // most)
+    if not balanced or count < 2:
+        return [list(rows[start : start + most]) for start in range(0, len(rows), most)]
+    stem = common_stem(rows)
+    bins: list[list[TrainRow]] = [[] for _ in range(count)]
+    sizes = [stem] * count
+    for row in sorted(rows, key=len, reverse=True):
+        place = sizes.index(min(sizes))
+        bins[place].append(row)
+        sizes[place] += len(row) - stem
+    return bins
+
+
+def skewed(rows: Sequence[TrainRow]) -> bool:
+    """True when the longest row is at least three times the mean: then balanced packs pay."""
+    return bool(rows) and max(map(len, rows)) * len(rows) >= 3 * sum(map(len, rows))

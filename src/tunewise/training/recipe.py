@@ -1,16 +1,21 @@
-"""The recipe of the ``lora`` rung: supervised fine-tuning of a LoRA adapter with TRL and PEFT.
+"""One recipe for ``lora``, ``qlora`` and ``full``: supervised fine-tuning with TRL and PEFT.
 
-Choices, and where they come from:
+Choices, and where they come from (what differs between the methods stands in ``training.methods``):
 - adapters on all linear layers, alpha = 2 * rank: Biderman et al., "LoRA Learns Less and Forgets Less",
   TMLR 2024, sections 3 and 6 (attention alone learns less; alpha = 2r trains best).
-- linear decay to zero after a short warm-up: Defazio et al., "Optimal Linear Decay Learning Rate Schedules
-  and Further Refinements", 2023.
+- decay to zero, linear or cosine, after a warm-up of 5 % of the steps: see ``training.methods``.
+- at most 3 epochs, weight decay 0.01, gradient norm 1.0 (the task file's defaults): Wei et al., "Finetuned
+  Language Models Are Zero-Shot Learners", ICLR 2022, and Touvron et al., "Llama 2", 2023, tune for two to
+  three; decoupled decay of 0.01 is Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019;
+  clipping at 1.0 is Pascanu et al., ICML 2013, with the bound of Brown et al., "Language Models are Few-Shot
+  Learners", 2020, appendix B.
 - no dropout: with a few passes over the data the checkpoint choice guards against overfitting, and on a
   CPU dropout costs a random number for every input of every layer.
 - loss on the answer and its stop token, averaged over the batch's answer tokens.
 """
 
 import gc
+import logging
 import math
 import time
 import warnings
@@ -24,6 +29,8 @@ from tunewise.errors import WorldError
 from tunewise.progress import Progress
 from tunewise.training import checkpoints
 from tunewise.training.masks import TrainRow
+from tunewise.training.methods import Method, Schedule
+from tunewise.training.mixing import Mix
 
 Precision = Literal["fp32", "bf16"]
 WARMUP_SHARE = 0.05
@@ -36,6 +43,10 @@ class Recipe:
 
     rows_per_pass: rows packed into one forward pass, a divisor of ``batch_size``; 0 lets the rows decide.
     packed: False trains on padded batches with TRL's own loss (slower, and what packing is checked against).
+    balanced: rows of a step are spread over its packs by length; None lets the rows decide.
+    targets: the linear layers that get an adapter, by the last part of their names; none: all of them.
+    checkpointing: states are computed again on the way back instead of kept: a third more time, and memory
+    for one layer in place of all.
     """
 
     learning_rate: float
@@ -48,16 +59,22 @@ class Recipe:
     precision: Precision
     rows_per_pass: int = 0
     packed: bool = True
+    balanced: bool | None = None
+    method: Method = "lora"
+    schedule: Schedule = "linear"
+    targets: tuple[str, ...] = ()
+    lora_alpha: int | None = None
+    checkpointing: bool = False
 
     @property
     def alpha(self) -> int:
         """LoRA's scale is ``alpha / rank``."""
-        return 2 * self.rank
+        return 2 * self.rank if self.lora_alpha is None else self.lora_alpha
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An adapter to choose from. ``held_out_loss``: nats per answer token on held-out rows, None without."""
+    """An adapter or model to choose from. ``held_out_loss``: nats per answer token, None without rows."""
 
     step: int
     epoch: float
@@ -86,9 +103,8 @@ def best_precision() -> Precision:
 
 
 def steps_per_epoch(rows: int, recipe: Recipe) -> int:
-    """Optimiser steps in one pass over so many rows."""
-    passes = math.ceil(rows / recipe.rows_per_pass)
-    return max(1, math.ceil(passes / (recipe.batch_size // recipe.rows_per_pass)))
+    """Optimiser steps in one pass over so many rows, the last batch counted whole."""
+    return max(1, math.ceil(rows / recipe.batch_size))
 
 
 def total_steps(rows: int, recipe: Recipe) -> int:
@@ -114,27 +130,32 @@ def train(
     work: Path,
     progress: Progress,
     save_seconds: float = SAVE_SECONDS,
+    mix: Mix | None = None,
 ) -> Trained:
-    """Train an adapter for the model in ``base`` on ``rows``, with a snapshot after every epoch in ``work``.
+    """Train the model in ``base`` on ``rows``, with a snapshot after every epoch in ``work``.
 
     Goes on from the last whole checkpoint in ``work``; the weights are those of an undisturbed run, bit for
     bit on the same machine and number of threads. held_out: rows whose loss is measured at every snapshot.
+    mix: the rows are those of the task followed by a pool of general ones, drawn from as it says.
     The caller vouches that ``work`` belongs to these arguments (``checkpoints.begin``). Raises WorldError
-    when the loss is no number any more.
+    when the loss is no number any more, StoreError before the start where the disk is too small.
     """
     with quiet():
-        from tunewise.training import trainer
+        from tunewise.training import methods, trainer
+        from tunewise.training.watch import Watch
 
         started = time.monotonic()
-        model = trainer.load_model(base, recipe)
+        model = methods.attach(methods.open_base(base, recipe), recipe)
         recipe = trainer.settle(model, rows, recipe)
-        wanted = total_steps(len(rows), recipe)
-        shape = (steps_per_epoch(len(rows), recipe), wanted, sum(map(len, rows)))
+        in_epoch = len(rows) if mix is None else mix.total
+        wanted = total_steps(in_epoch, recipe)
+        shape = (steps_per_epoch(in_epoch, recipe), wanted, tokens_per_epoch(rows, mix))
         loading = round(time.monotonic() - started, 2)
-        watch = trainer.Watch(work, held_out, recipe, shape, progress, save_seconds)
+        watch = Watch(work, held_out, recipe, shape, progress, save_seconds)
         if not any(snapshot.step == wanted for snapshot in snapshots_in(work)):
-            trainer.run(base, model, rows, recipe, watch)
-        facts = trainer.describe(model) | {"memory": watch.memory.facts()}
+            checkpoints.need_space(work, methods.disk_need(model, math.ceil(recipe.epochs)))
+            trainer.run(base, model, rows, recipe, watch, mix)
+        facts = methods.describe(model) | {"memory": watch.memory.facts()}
         del model
         gc.collect()  # the trainer is full of cycles, and the finalists need the memory
     snapshots = snapshots_in(work)
@@ -143,24 +164,40 @@ def train(
             "The loss on held-out rows is no number any more: training diverged. "
             f"Lower training.learning_rate (now {recipe.learning_rate}) and run again."
         )
-    return Trained(snapshots, {**facts, **run_facts(rows, recipe, snapshots[-1]), "load_seconds": loading})
+    run = run_facts(rows, recipe, snapshots[-1], mix)
+    return Trained(snapshots, {**facts, **run, "load_seconds": loading})
 
 
-def run_facts(rows: Sequence[TrainRow], recipe: Recipe, last: Snapshot) -> dict[str, Any]:
+def tokens_per_epoch(rows: Sequence[TrainRow], mix: Mix | None) -> int:
+    """Tokens of one pass; with a mix the general rows count with their mean length."""
+    if mix is None or not mix.general:
+        return sum(map(len, rows if mix is None else rows[: mix.task]))
+    own, general = sum(map(len, rows[: mix.task])), sum(map(len, rows[mix.task :]))
+    return own + round(general / mix.pool * mix.general)
+
+
+def run_facts(
+    rows: Sequence[TrainRow], recipe: Recipe, last: Snapshot, mix: Mix | None = None
+) -> dict[str, Any]:
     """The figures of a run for the report, from its last snapshot: what an earlier process did counts."""
     said = checkpoints.read_json(last.folder / "snapshot.json") or {}
-    seconds, tokens = said.get("seconds", 0.0), round(sum(map(len, rows)) * recipe.epochs)
+    own = rows if mix is None else rows[: mix.task]
+    seconds, tokens = said.get("seconds", 0.0), round(tokens_per_epoch(rows, mix) * recipe.epochs)
+    adapter = {} if recipe.method == "full" else {"rank": recipe.rank, "alpha": recipe.alpha}
+    mixed = {} if mix is None else {"mix": {"general": mix.general, "pool": mix.pool, "share": mix.effective}}
     return {
-        "rows": len(rows),
+        "method": recipe.method,
+        "rows": len(own),
         "epochs": recipe.epochs,
         "steps": last.step,
         "seconds": round(seconds, 2),
         "tokens": tokens,
-        "loss_tokens": round(sum(len(row.answer) for row in rows) * recipe.epochs),
+        "loss_tokens": round(sum(row.loss_tokens for row in own) * recipe.epochs),
         "tokens_per_second": round(tokens / seconds, 1) if seconds > 0 else None,
         "learning_rate": recipe.learning_rate,
-        "rank": recipe.rank,
-        "alpha": recipe.alpha,
+        "schedule": recipe.schedule,
+        **adapter,
+        **mixed,
         "batch_size": recipe.batch_size,
         "rows_per_pass": recipe.rows_per_pass,
         "packed": recipe.packed,
@@ -174,7 +211,13 @@ def quiet() -> Iterator[None]:
     """Keep the training libraries' notices and bars off the terminal; errors still come through."""
     from tunewise.models.weights import quiet_transformers
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with quiet_transformers():
-            yield
+    chatty = logging.getLogger("bitsandbytes")  # tells of kernels that it can do without
+    level = chatty.level
+    chatty.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with quiet_transformers():
+                yield
+    finally:
+        chatty.setLevel(level)

@@ -2,68 +2,165 @@
 
 import contextlib
 import math
-import time
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
 from torch.nn import functional
-from transformers import (
-    PrinterCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-)
+from torch.utils.data import Sampler
+from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from tunewise.errors import WorldError
 from tunewise.models import weights
-from tunewise.progress import Progress
-from tunewise.training import checkpoints, trust
+from tunewise.progress import Progress, Silent
+from tunewise.training import checkpoints, mixing, trust
 from tunewise.training.masks import IGNORED, TrainRow
 from tunewise.training.measured import MemoryWatch
-from tunewise.training.packing import rows_per_pass, tensors
+from tunewise.training.methods import core_of
+from tunewise.training.packing import passes, rows_per_pass, skewed, tensors
 from tunewise.training.recipe import WARMUP_SHARE, Recipe
+
+if TYPE_CHECKING:
+    from tunewise.training.watch import Watch
+
+
+@dataclass(eq=False)
+class Batch:
+    """The rows of one step in one process; opaque to the libraries, which would copy lists item by item."""
+
+    rows: list[TrainRow]
 
 
 class PackedTrainer(SFTTrainer):
     """SFTTrainer whose batches are packs, the output matrix applied only where a token carries loss.
 
     TRL 1.16 does so on GPUs with Triton; elsewhere it projects every position, and again backwards.
-    A batch without ``logits_to_keep`` goes TRL's own way.
+    A batch of tensors goes TRL's own way. Where memory runs out, the rows of a pass are halved, their number
+    doubled, and the step is done again.
     """
 
     precision: str = "fp32"
     step_loss: float = 0.0
     memory: MemoryWatch | None = None
+    most: int = 1  # rows in one pass
+    balanced: bool = False
+    base: Path = Path()
+    progress: Progress = Silent()
+    mix: mixing.Mix | None = None
+    batch: Sequence[TrainRow] = ()
+    told: bool = False  # of memory that ran out
 
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """Mean negative log-likelihood, in nats, of the targets of the whole step (all its packs)."""
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """TRL's loss, in the precision of the recipe."""
         with half(self.precision, self.args.device.type):
-            if "logits_to_keep" not in inputs:
-                parent: Any = super()
-                return parent.compute_loss(model, inputs, return_outputs, num_items_in_batch)
-            if self.memory is not None:
-                self.memory.see_pass(inputs["input_ids"].numel(), inputs["logits_to_keep"].numel())
-            total, count = pack_loss(model, inputs)
-        return total / (count if num_items_in_batch is None else num_items_in_batch)
+            parent: Any = super()
+            return parent.compute_loss(model, inputs, *args, **kwargs)
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """One pass forward and backward; its share of the step's loss is added to ``step_loss``."""
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+        """The passes of one step, forward and backward; the step's loss is added to ``step_loss``."""
+        if "batch" not in inputs:
+            parent: Any = super()
+            loss = parent.training_step(model, inputs, num_items_in_batch)
+            self.step_loss += float(loss)
+            return loss
+        model.train()
+        self.batch = inputs["batch"].rows
+        while True:
+            try:
+                loss = self.all_passes(model, self.batch, num_items_in_batch)
+                break
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                self.make_smaller(error)
+            model.zero_grad()  # what the passes before the last one left
+        self.step_loss += loss
+        return torch.tensor(loss, device=self.args.device)
+
+    def all_passes(self, model: Any, rows: Sequence[TrainRow], count: Any) -> float:
+        """Mean negative log-likelihood, in nats, of the targets of the whole step; gradients are added up.
+
+        count: targets of the step in all processes, whose gradients are averaged: hence the factor.
+        """
+        packs = passes(rows, self.most, self.balanced)
+        targets = sum(row.loss_tokens for row in rows) if count is None else count
+        processes = self.accelerator.num_processes
+        summed = 0.0
+        for number, some in enumerate(packs, start=1):
+            inputs = {name: value.to(self.args.device) for name, value in tensors(some).items()}
+            waits = number < len(packs) and processes > 1
+            with self.accelerator.no_sync(model) if waits else contextlib.nullcontext():
+                if self.memory is not None:
+                    self.memory.see_pass(inputs["input_ids"].numel(), inputs["logits_to_keep"].numel())
+                with half(self.precision, self.args.device.type):
+                    total, _ = pack_loss(model, inputs)
+                loss = total / targets
+                if processes > 1 and count is not None:
+                    loss = loss * processes
+                self.accelerator.backward(loss)
+            summed += float(loss.detach())
+        return summed
+
+    def make_smaller(self, error: RuntimeError) -> None:
+        """Halve the rows of a pass where memory ran out; an error that this cannot mend is raised."""
+        if not out_of_memory(error):
+            raise error
+        longest = max(map(len, self.batch))
+        before = self.most
+        if before == 1 or self.accelerator.num_processes > 1:
+            tried = "a single row" if before == 1 else f"{before} rows"
+            raise WorldError(
+                f"Out of memory with {tried} in a pass (the longest row of the batch has {longest} tokens). "
+                "Set training.checkpointing: true, shorten or drop the longest rows, use qlora, or take a "
+                "smaller base."
+            ) from error
+        self.most = before // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if not self.told:
+            self.told = True
+            self.progress.tell(
+                "note",
+                text=f"training: out of memory with {before} rows in a pass; from now on {self.most}, "
+                "with twice as many passes in a step (halved again where needed, without another word). "
+                "The step is done again; results stay the same.",
+            )
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """With general data mixed in, our own order; else the trainer's."""
+        if self.mix is not None and self.mix.general:
+            return MixedOrder(self.mix, self.args.seed)
         parent: Any = super()
-        loss = parent.training_step(*args, **kwargs)
-        self.step_loss += float(loss)
-        return loss
+        return parent._get_train_sampler(train_dataset)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No README in checkpoints: they are ours and short-lived."""
+
+
+class MixedOrder(Sampler[int]):
+    """The rows of each epoch as ``mixing.order`` says; the trainer names the epoch, also when it resumes."""
+
+    def __init__(self, mix: mixing.Mix, seed: int) -> None:
+        self.mix, self.seed, self.epoch = mix, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.mix.total
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(mixing.order(self.mix, self.seed, self.epoch))
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """True for a device without memory, and for a CPU whose allocator got none."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def pack_loss(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, int]:
@@ -101,33 +198,19 @@ def fast_fp32() -> Iterator[None]:
         matmul.fp32_precision = before
 
 
-def load_model(base: Path, recipe: Recipe) -> Any:
-    """The base model in ``base`` with a fresh adapter, its weights drawn from the seed."""
-    model = weights.load_model(base)
-    torch.manual_seed(recipe.seed)
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=recipe.rank,
-            lora_alpha=recipe.alpha,
-            lora_dropout=0.0,
-            target_modules="all-linear",
-            bias="none",
-            task_type="CAUSAL_LM",
-        ),
-    )
-
-
 def settle(model: Any, rows: Sequence[TrainRow], recipe: Recipe) -> Recipe:
-    """The recipe with what depends on model and rows filled in: packed or not, rows in one pass."""
+    """The recipe with what depends on model and rows filled in: packed or not, rows in one pass, spread."""
     packed = recipe.packed and trust.packing_agrees(model, rows)
+    balanced = skewed(rows) if recipe.balanced is None else recipe.balanced
+    recipe = replace(recipe, packed=packed, balanced=balanced)
     if recipe.rows_per_pass:
-        return replace(recipe, packed=packed)
+        return recipe
     if not packed:
-        return replace(recipe, packed=False, rows_per_pass=recipe.batch_size)
-    config = model.get_base_model().config.get_text_config()
+        return replace(recipe, rows_per_pass=recipe.batch_size)
+    config = core_of(model).config.get_text_config()
     embeddings = {id(part.weight) for part in (model.get_input_embeddings(), model.get_output_embeddings())}
     layers = sum(p.numel() for p in model.parameters() if id(p) not in embeddings)
+    layers *= 2 if recipe.method == "qlora" else 1  # two 4-bit weights lie in a byte
     count = rows_per_pass(
         rows,
         recipe.batch_size,
@@ -139,20 +222,34 @@ def settle(model: Any, rows: Sequence[TrainRow], recipe: Recipe) -> Recipe:
     return replace(recipe, rows_per_pass=count)
 
 
-def run(base: Path, model: Any, rows: Sequence[TrainRow], recipe: Recipe, watch: "Watch") -> None:
+def run(
+    base: Path,
+    model: Any,
+    rows: Sequence[TrainRow],
+    recipe: Recipe,
+    watch: "Watch",
+    mix: mixing.Mix | None = None,
+) -> None:
     """Train ``model``, from the last whole checkpoint if there is one."""
-    data = Dataset.from_dict({"input_ids": [row.ids for row in rows], "labels": [row.labels for row in rows]})
+    data = Dataset.from_dict(
+        {
+            "input_ids": [row.ids for row in rows],
+            "labels": [row.labels for row in rows],
+            "row": list(range(len(rows))),
+        }
+    )
     trainer = PackedTrainer(
         model=model,
         args=config_of(recipe, watch),
-        train_dataset=data,
+        train_dataset=data if recipe.packed else data.remove_columns("row"),
         processing_class=weights.load_tokenizer(base),
-        data_collator=collate if recipe.packed else None,
+        data_collator=Collate(rows) if recipe.packed else None,
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.precision = recipe.precision
+    trainer.precision, trainer.base, trainer.progress = recipe.precision, base, watch.progress
     trainer.memory = watch.memory if recipe.packed else None
+    trainer.most, trainer.balanced, trainer.mix = recipe.rows_per_pass, bool(recipe.balanced), mix
     watch.trainer = trainer
     resumed = checkpoints.newest_whole(watch.work / "steps")
     try:
@@ -163,35 +260,49 @@ def run(base: Path, model: Any, rows: Sequence[TrainRow], recipe: Recipe, watch:
         watch.trainer = None  # they hold each other, and the trainer the weights
 
 
-def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-    """Dataset rows as one pack."""
-    rows = []
-    for example in examples:
-        labels = example["labels"]
-        start = next(place for place, label in enumerate(labels) if label >= 0)
-        ids = tuple(example["input_ids"])
-        rows.append(TrainRow("", ids[:start], ids[start:]))
-    return tensors(rows)
+class Collate:
+    """Dataset rows as one Batch, beside the labels that the trainer counts."""
+
+    def __init__(self, rows: Sequence[TrainRow]) -> None:
+        self.rows = rows
+
+    def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """``labels`` and ``shift_labels``: all targets of the batch, (1, targets)."""
+        some = [self.rows[example["row"]] for example in examples]
+        targets = torch.tensor([[label for row in some for label in row.labels if label != IGNORED]])
+        return {"batch": Batch(some), "labels": targets, "shift_labels": targets}
 
 
 def config_of(recipe: Recipe, watch: "Watch") -> SFTConfig:
-    """The recipe in TRL's words. Saving and logging are the watch's."""
-    wanted = watch.wanted
+    """The recipe in TRL's words. Saving and logging are the watch's.
+
+    In one process, and where whole copies of the model are kept in step (DDP), a step is one batch that is
+    packed into passes here. Where the model is sharded the trainer accumulates, one pass a time, since all
+    processes must make the same number of passes.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    sharded = any(
+        os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+    )
+    share = recipe.batch_size // processes
+    rows = recipe.rows_per_pass if sharded or not recipe.packed else share
     return SFTConfig(
         output_dir=str(watch.work / "steps"),
-        per_device_train_batch_size=recipe.rows_per_pass,
-        gradient_accumulation_steps=recipe.batch_size // recipe.rows_per_pass,
+        per_device_train_batch_size=min(rows, share),
+        gradient_accumulation_steps=max(1, share // rows),
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
-        lr_scheduler_type="linear",
-        warmup_steps=math.ceil(WARMUP_SHARE * wanted),
+        lr_scheduler_type=recipe.schedule,
+        warmup_steps=math.ceil(WARMUP_SHARE * watch.wanted),
         seed=recipe.seed,
         data_seed=recipe.seed,
         use_cpu=not torch.cuda.is_available(),
-        bf16=False,  # autocast is in compute_loss: accelerate fixes its own for the whole process
-        gradient_checkpointing=False,  # TRL's default recomputes every layer: a third more time
+        ddp_backend=None if torch.cuda.is_available() or processes == 1 else "gloo",
+        ddp_find_unused_parameters=False,
+        bf16=False,  # autocast is in the passes: accelerate fixes its own for the whole process
+        gradient_checkpointing=recipe.checkpointing,  # TRL's default is True: a third more time
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
@@ -203,108 +314,6 @@ def config_of(recipe: Recipe, watch: "Watch") -> SFTConfig:
         report_to="none",
         disable_tqdm=True,
     )
-
-
-class Watch(TrainerCallback):
-    """Tells the progress, keeps the checkpoints, takes a snapshot after each epoch.
-
-    seconds: time spent on steps so far, in earlier processes too. losses: one figure per step.
-    """
-
-    def __init__(
-        self,
-        work: Path,
-        held_out: Sequence[TrainRow],
-        recipe: Recipe,
-        shape: tuple[int, int, int],
-        progress: Progress,
-        save_seconds: float,
-    ) -> None:
-        """shape: steps per epoch, steps in all, tokens of all rows."""
-        self.work, self.held_out, self.recipe, self.progress = work, held_out, recipe, progress
-        self.per_epoch, self.wanted, self.tokens = shape
-        self.save_seconds = save_seconds
-        self.seconds = 0.0
-        self.losses: list[float] = []
-        self.memory = MemoryWatch()
-        self.trainer: PackedTrainer | None = None
-        self._mark = self._saved = 0.0
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Start the clock where the resumed checkpoint left it."""
-        said = checkpoints.read_json(self.work / "steps" / f"checkpoint-{state.global_step}" / "clock.json")
-        if said is not None:
-            self.seconds, self.losses = said["seconds"], said["losses"]
-        self._mark = self._saved = time.monotonic()
-
-    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Watch the memory of a few steps."""
-        if self.recipe.packed:
-            self.memory.before_step(kwargs["model"], kwargs["optimizer"])
-
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Tell how far it is; ask for a checkpoint when the last one is long ago."""
-        assert self.trainer is not None
-        self.memory.after_step()
-        now = time.monotonic()
-        self.seconds, self._mark = self.seconds + now - self._mark, now
-        self.losses.append(self.trainer.step_loss)
-        self.trainer.step_loss = 0.0
-        if not math.isfinite(self.losses[-1]):
-            raise WorldError(
-                f"Training diverged: the loss at step {state.global_step} is {self.losses[-1]}. Lower "
-                f"training.learning_rate (now {self.recipe.learning_rate}) and run again."
-            )
-        self.progress.tell(
-            "training",
-            rung="lora",
-            step=state.global_step,
-            steps=self.wanted,
-            loss=self.losses[-1],
-            tokens_per_second=self.tokens / self.per_epoch * state.global_step / self.seconds,
-            eta_seconds=self.seconds / state.global_step * (self.wanted - state.global_step),
-        )
-        # the snapshot of an epoch must be on disk before a checkpoint from which the epoch counts as done
-        ends = state.global_step % self.per_epoch == 0 or state.global_step >= self.wanted
-        control.should_save = not ends and now - self._saved >= self.save_seconds
-
-    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Write the adapter with its loss on held-out rows; ask for a checkpoint but at the very end."""
-        model = kwargs["model"]
-        loss = held_out_loss(model, self.held_out, self.recipe)
-        said = {
-            "step": state.global_step,
-            "epoch": state.epoch,
-            "held_out_loss": loss,
-            "seconds": self.seconds,
-            "losses": self.losses,
-        }
-
-        def write(folder: Path) -> None:
-            save_adapter(model, folder)
-            trust.adapter_as_saved(model, folder)
-            checkpoints.write_json(folder / "snapshot.json", said)
-
-        checkpoints.publish(self.work / "epochs" / f"checkpoint-{state.global_step}", write)
-        control.should_save = state.global_step < self.wanted
-        self._mark = time.monotonic()
-
-    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Vouch for the checkpoint just written, and remove older ones."""
-        folder = self.work / "steps" / f"checkpoint-{state.global_step}"
-        checkpoints.write_json(folder / "clock.json", {"seconds": self.seconds, "losses": self.losses})
-        checkpoints.mark_whole(folder)
-        checkpoints.prune(self.work / "steps")
-        self._mark = self._saved = time.monotonic()
-
-
-def save_adapter(model: Any, folder: Path) -> None:
-    """Write the adapter in PEFT's layout, byte for byte the same for the same weights."""
-    model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # a form that nobody filled in
-    config = checkpoints.read_json(folder / "adapter_config.json") or {}
-    config["target_modules"] = sorted(config["target_modules"])  # a set: its order differs between processes
-    checkpoints.write_json(folder / "adapter_config.json", config)
 
 
 def held_out_loss(model: Any, rows: Sequence[TrainRow], recipe: Recipe) -> float | None:
@@ -324,9 +333,3 @@ def held_out_loss(model: Any, rows: Sequence[TrainRow], recipe: Recipe) -> float
             total, count = total + float(loss), count + targets
     model.train(was_training)
     return total / count
-
-
-def describe(model: Any) -> dict[str, Any]:
-    """Trained parameters and their share of all."""
-    trained, everything = model.get_nb_trainable_parameters()
-    return {"trainable_parameters": trained, "share": trained / everything}

@@ -6,6 +6,7 @@ and answers the same merged into the base as beside it.
 """
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,10 @@ def check_rows(
                 f"Example {row.key} has {len(row.prompt)} prompt tokens and {len(row.answer)} answer tokens; "
                 "both need at least one. Look at the row and at the model's chat template."
             )
-        if row.answer[-1] not in stop_ids:
+        ends = [row.ids[end - 1] for _, end in row.learnt]
+        if any(last not in stop_ids for last in ends):
             raise TrainingNotTrusted(
-                f"Example {row.key}: the last token that carries loss is {row.answer[-1]}, expected a stop "
+                f"Example {row.key}: the last tokens that carry loss are {ends}, expected a stop "
                 f"token (one of {sorted(stop_ids)}): where to stop would not be learnt. The chat "
                 "template and the generation config name different end tokens; mend one of them."
             )
@@ -66,7 +68,7 @@ def packing_agrees(model: Any, rows: Sequence[TrainRow]) -> bool:
 
     from tunewise.training.packing import tensors
 
-    probe = sorted(rows, key=len)[:2]
+    probe = [replace(row, earlier=()) for row in sorted(rows, key=len)[:2]]
     device, was_training = model.device, model.training
     model.eval()
     try:
@@ -105,20 +107,29 @@ def tolerance(model: Any) -> float:
     return max(SAME_LOGIT.get(kind, SAME_LOGIT["float32"]) for kind in kinds)
 
 
-def adapter_as_saved(model: Any, folder: Path) -> None:
-    """Raise TrainingNotTrusted unless the adapter in ``folder`` is the one in memory, bit for bit."""
+def as_saved(model: Any, folder: Path) -> None:
+    """Raise TrainingNotTrusted unless what lies in ``folder`` is what was trained, bit for bit."""
     import torch
     from peft import get_peft_model_state_dict
     from safetensors.torch import load_file
 
-    saved = load_file(folder / "adapter_model.safetensors")
-    held = get_peft_model_state_dict(model, save_embedding_layers=False)
+    from tunewise.models.weights import ADAPTER_FILES, weight_files
+    from tunewise.training.methods import is_adapted
+
+    if is_adapted(model):
+        what, saved = "adapter", load_file(folder / ADAPTER_FILES[1])
+        held = get_peft_model_state_dict(model, save_embedding_layers=False)
+    else:
+        what, saved = "model", {k: v for file in weight_files(folder) for k, v in load_file(file).items()}
+        held = {name: value for name, value in model.state_dict().items() if name in saved}
+        left_out = {p.data_ptr() for p in model.parameters()} - {v.data_ptr() for v in held.values()}
+        held = held if not left_out else {}  # a weight that lies nowhere; tied ones lie once
     same = saved.keys() == held.keys() and all(
         torch.equal(saved[name], value.detach().cpu()) for name, value in held.items()
     )
     if not same:
         raise TrainingNotTrusted(
-            f"{folder}: the adapter on disk is not the one that was trained. Check the disk, then run again."
+            f"{folder}: the {what} on disk is not the one that was trained. Check the disk, then run again."
         )
 
 
@@ -153,6 +164,30 @@ def check_adapter(base: Path, adapter: Path, probes: Sequence[TrainRow]) -> dict
             "with a lower training.learning_rate."
         )
     return {"largest_change": moved, "merged_difference": apart}
+
+
+def check_model(base: Path, tuned: Path, probes: Sequence[TrainRow]) -> dict[str, Any]:
+    """The check after full tuning, on the model as it lies on disk: it answers otherwise than its base.
+
+    Returns the largest difference of logits, for the report. Raises TrainingNotTrusted.
+    """
+    from tunewise.models.weights import load_model
+    from tunewise.training.recipe import quiet
+
+    with quiet():
+        model = load_model(base)
+        plain = [answer_logits(model, row) for row in probes]
+        del model
+        model = load_model(tuned)
+        after = [answer_logits(model, row) for row in probes]
+    moved = max(map(largest_difference, plain, after), default=0.0)
+    if not 0 < moved < float("inf"):
+        raise TrainingNotTrusted(
+            f"{tuned}: the tuned model answers {len(probes)} probes exactly as its base (largest difference "
+            f"of logits {moved}). It learnt nothing: check that the train answers are not empty and that "
+            "training.learning_rate is not tiny."
+        )
+    return {"largest_change": moved}
 
 
 def _open(base: Path, adapter: Path) -> Any:

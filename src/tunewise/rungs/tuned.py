@@ -1,0 +1,352 @@
+"""What the rungs ``lora``, ``qlora`` and ``full`` share: train on the train part, choose on selection, check.
+
+They differ in the method alone (``training.methods``); each has a file of its own that names it.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Protocol
+
+from tunewise.data import Example, Message, read_examples
+from tunewise.models.door import Door
+from tunewise.rungs.prompt import PromptCandidate, PromptLayout, layout_of
+from tunewise.rungs.rung import Outlook, Workbench
+from tunewise.rungs.search import selection_items
+from tunewise.training import checkpoints, trust
+from tunewise.training.masks import Rendered, TrainRow, render_rows
+from tunewise.training.measured import against_estimate
+from tunewise.training.methods import DEFAULTS, Method
+from tunewise.training.mixing import Mix, plan_mix
+from tunewise.training.recipe import Recipe, Snapshot, Trained, best_precision, train
+
+FEWEST_ROWS = 8
+SELECTION_ITEMS = 40  # answered by each finalist
+FINALISTS = 2
+PROBES = 3
+Trainer = Callable[..., Trained]
+
+
+class LocalWeights(Protocol):
+    """What training needs of an open door beyond answering (``models.local.LocalDoor``)."""
+
+    folder: Path
+    tokenizer: Any
+    fingerprint: str
+    context_window: int | None
+
+
+def cannot_tune(bench: Workbench) -> str | None:
+    """Without local weights nothing can be trained; with very few rows nothing is learnt."""
+    if bench.tune_door is None:
+        return bench.tune_door_missing
+    if not bench.parts.train:
+        return "there are no train rows to learn from"
+    if len(bench.parts.train) < FEWEST_ROWS:
+        return f"{len(bench.parts.train)} train rows are too few to train on; it takes {FEWEST_ROWS} or more"
+    return None
+
+
+def outlook_of(bench: Workbench) -> Outlook:
+    """What a tuned rung takes: answers of two finalists, and passes over the train rows."""
+    calls = FINALISTS * min(SELECTION_ITEMS, len(bench.parts.selection))
+    rows = len(bench.parts.train)
+    return Outlook(build_calls=calls, train_rows=rows, epochs=bench.task.training.epochs)
+
+
+def build(bench: Workbench, method: Method, trainer: Trainer = train) -> PromptCandidate:
+    """Train, choose a checkpoint, check it; or find the finished build of an earlier process.
+
+    trainer: what trains, ``training.recipe.train`` or one with its arguments (many processes). Raises the
+    errors of ``training.trust`` when the run cannot be trusted.
+    """
+    home = bench.folder / method
+    base: Any = opened(bench, None)
+    layout = layout_of(bench)
+    settings = settings_of(bench, base, layout, method)
+    if thrown_away := checkpoints.begin(home, settings):
+        text = f"{method}: training starts anew, since settings changed: " + "; ".join(thrown_away)
+        bench.progress.tell("note", text=text)
+    done = checkpoints.finished(home)
+    facts = done if done is not None else train_and_choose(bench, base, layout, method, settings, trainer)
+    return candidate_at(bench, layout, tuned_folder(home, method), method, facts)
+
+
+def tuned_folder(home: Path, method: Method) -> Path:
+    """Where a finished build lies."""
+    return home / checkpoints.TUNED[method == "full"]
+
+
+def train_and_choose(
+    bench: Workbench,
+    base: LocalWeights,
+    layout: PromptLayout,
+    method: Method,
+    settings: dict[str, Any],
+    trainer: Trainer,
+) -> dict[str, Any]:
+    """The whole build; its last act is to write ``done.json``."""
+    started = time.monotonic()
+    home = bench.folder / method
+    rows = prepared(bench, base, layout)
+    for text in rows.notes(method):
+        bench.progress.tell("note", text=text)
+    check_before(bench, base, layout, rows.own.rows)
+    items = selection_items(bench, SELECTION_ITEMS)
+    held_out = rows_of(bench, base, layout, items).rows if items else ()
+    recipe = Recipe(**{**settings["recipe"], "targets": tuple(settings["recipe"]["targets"])})
+    trained = trainer(
+        base.folder, rows.all, held_out, recipe, home / "work", bench.progress, mix=rows.mix
+    )  # fmt: skip
+    chosen, tried = choose(bench, layout, trained.snapshots, items, method)
+    tuned = tuned_folder(home, method)
+    checkpoints.publish(tuned, lambda folder: copy_tuned(chosen.folder, folder))
+    check = trust.check_model if method == "full" else trust.check_adapter
+    checks = check(base.folder, tuned, [*rows.own.rows, *held_out][:PROBES])
+    facts = {
+        **trained.facts,
+        "too_long": rows.own.too_long,
+        "checkpoint": {"step": chosen.step, "epoch": chosen.epoch},
+        "selection_score": next(row["selection_score"] for row in tried if row["step"] == chosen.step),
+        "selection_items": len(items),
+        "tried": tried,
+        f"{tuned.name}_bytes": sum(file.stat().st_size for file in tuned.glob("*.safetensors")),
+        "peak_memory_bytes": peak_memory(),
+        "memory_estimate": against_estimate(model_named(bench), trained.facts),
+        "checks": checks,
+        "build_seconds": round(time.monotonic() - started, 2),
+    }
+    checkpoints.write_json(home / "done.json", facts)
+    shutil.rmtree(home / "work", ignore_errors=True)
+    return facts
+
+
+def model_named(bench: Workbench) -> str:
+    """The model that is tuned, as the task names it."""
+    tune = bench.task.tune
+    spec = tune.model if tune is not None and tune.model is not None else bench.task.model
+    return spec if isinstance(spec, str) else ""
+
+
+def opened(bench: Workbench, adapter: Path | None) -> Door:
+    """The tune door, with an adapter or without; ``cannot_help`` has seen to it that there is one."""
+    assert bench.tune_door is not None
+    return bench.tune_door(adapter)
+
+
+def recipe_of(bench: Workbench, method: Method) -> Recipe:
+    """The task's settings as a recipe, the method's defaults where the task says nothing."""
+    training, defaults = bench.task.training, DEFAULTS[method]
+    return Recipe(
+        learning_rate=training.learning_rate or defaults.learning_rate,
+        epochs=training.epochs,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        rank=training.lora_rank,
+        batch_size=training.batch_size,
+        seed=bench.seed,
+        precision=best_precision(),
+        method=method,
+        schedule=training.schedule or defaults.schedule,
+        targets=training.lora_targets,
+        lora_alpha=training.lora_alpha,
+        checkpointing=training.checkpointing,
+    )
+
+
+def settings_of(bench: Workbench, base: LocalWeights, layout: PromptLayout, method: Method) -> dict[str, Any]:
+    """All that the result depends on, JSON-able: another value anywhere means another training run."""
+    import hashlib
+    import json
+    from importlib.metadata import version
+
+    training = bench.task.training
+    said = [[[m.role, m.content] for m in messages_of(layout, e)] + [e.answer] for e in bench.parts.train]
+    held = [example.key for example in selection_items(bench, SELECTION_ITEMS)]
+    mix = training.mix
+    general = [] if mix is None else [example.key for example in read_examples(mix.general).examples]
+    return {
+        "base": base.fingerprint,
+        "train_rows": hashlib.sha256(json.dumps(said).encode()).hexdigest(),
+        "held_out": hashlib.sha256(json.dumps(held).encode()).hexdigest(),
+        "recipe": asdict(recipe_of(bench, method)),
+        "length": [training.max_length, training.too_long],
+        "mix": None if mix is None else [hashlib.sha256(json.dumps(general).encode()).hexdigest(), mix.share],
+        "versions": {name: version(name) for name in ("torch", "transformers", "peft", "trl")},
+    }
+
+
+def messages_of(layout: PromptLayout, example: Example) -> tuple[Message, ...]:
+    """The chat that serving sends for an example: the layout without shots and passages."""
+    return layout.messages(example.turns, (), ())
+
+
+def rows_of(
+    bench: Workbench, base: LocalWeights, layout: PromptLayout, examples: Sequence[Example]
+) -> Rendered:
+    """The examples as ids, rendered as answering renders them."""
+    return rendered(bench, base, examples, lambda example: messages_of(layout, example))
+
+
+def rendered(
+    bench: Workbench,
+    base: LocalWeights,
+    examples: Sequence[Example],
+    messages: Callable[[Example], Sequence[Message]],
+) -> Rendered:
+    """The examples as ids within the window of the model, or the shorter one of the task."""
+    from tunewise.models.tokens import render
+
+    training = bench.task.training
+    window = min((n for n in (base.context_window, training.max_length) if n is not None), default=None)
+    return render_rows(base.tokenizer, render, examples, messages, window, training.too_long)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is trained on: the task's rows, the pool of general ones, and how they are mixed."""
+
+    own: Rendered
+    general: Rendered | None = None
+    mix: Mix | None = None
+
+    @property
+    def all(self) -> tuple[TrainRow, ...]:
+        """The task's rows, then the general ones."""
+        return self.own.rows if self.general is None else self.own.rows + self.general.rows
+
+    def notes(self, method: Method) -> list[str]:
+        """What the user should know of rows that do not fit, and of the mix."""
+        said = [] if self.mix is None else [f"{method}: {self.mix.in_words()}"]
+        for name, part in (("train", self.own), ("general", self.general)):
+            if part is not None and part.too_long + part.truncated:
+                fate = "are left out of training" if part.too_long else "lose the beginning of their prompt"
+                said.append(
+                    f"{method}: {part.too_long + part.truncated} {name} rows pass the window of tokens that "
+                    f"the model can read (the longest has {part.longest}) and {fate}"
+                )
+        if self.own.earlier_lost:
+            said.append(
+                f"{method}: {self.own.earlier_lost} assistant turns before the last carry no loss: the "
+                "model's chat template writes them otherwise once the chat goes on"
+            )
+        return said
+
+
+def prepared(bench: Workbench, base: LocalWeights, layout: PromptLayout) -> Prepared:
+    """The train part as ids, with general rows beside it where the task names some.
+
+    General rows keep their own system turn; the task's instruction is not theirs.
+    """
+    own, mix = rows_of(bench, base, layout, bench.parts.train), bench.task.training.mix
+    if mix is None:
+        return Prepared(own)
+    examples = read_examples(mix.general).examples
+    general = rendered(bench, base, examples, lambda example: example.turns)
+    plan = plan_mix(len(own.rows), len(general.rows), mix.share, bench.task.training.epochs)
+    return Prepared(own, general, plan)
+
+
+def check_before(
+    bench: Workbench, base: LocalWeights, layout: PromptLayout, rows: Sequence[TrainRow]
+) -> None:
+    """The checks of ``trust`` before training: serving's own prompt is built and counted for every row."""
+    from tunewise.models.tokens import stop_ids
+
+    door: Any = base
+    serving = PromptCandidate("training", door, layout)
+    by_key = {example.key: example for example in bench.parts.train}
+
+    def served(row: TrainRow) -> int | None:
+        count: int | None = door.count_tokens(serving.layout.messages(by_key[row.key].turns, (), ()))
+        return count
+
+    keys = {example.key for example in bench.parts.certification}
+    trust.check_rows(rows, stop_ids(base.tokenizer), served, keys)
+
+
+def choose(
+    bench: Workbench,
+    layout: PromptLayout,
+    snapshots: Sequence[Snapshot],
+    items: Sequence[Example],
+    method: Method,
+) -> tuple[Snapshot, list[dict[str, Any]]]:
+    """The snapshot with the best mean of the task's metric on ``items``, and one row for each that was seen.
+
+    Answered are the finalists: the last snapshot and those of lowest held-out loss. Ties go to the lower
+    loss. Without items the last snapshot is taken, unmeasured.
+    """
+    by_loss = sorted(snapshots, key=loss_of)
+    finalists = [snapshots[-1], *(s for s in by_loss if s is not snapshots[-1])][:FINALISTS] if items else []
+    scores = {
+        snapshot.step: selection_score(bench, layout, snapshot, items, method) for snapshot in finalists
+    }
+    tried = [
+        {
+            "step": snapshot.step,
+            "epoch": snapshot.epoch,
+            "held_out_loss": snapshot.held_out_loss,
+            "selection_score": scores.get(snapshot.step),
+        }
+        for snapshot in snapshots
+    ]
+    known = [snapshot for snapshot in finalists if scores[snapshot.step] is not None]
+    chosen = min(known, key=lambda s: (-(scores[s.step] or 0.0), loss_of(s)), default=snapshots[-1])
+    return chosen, tried
+
+
+def loss_of(snapshot: Snapshot) -> float:
+    """Its loss on held-out rows, infinite without one."""
+    return float("inf") if snapshot.held_out_loss is None else snapshot.held_out_loss
+
+
+def selection_score(
+    bench: Workbench, layout: PromptLayout, snapshot: Snapshot, items: Sequence[Example], method: Method
+) -> float | None:
+    """Mean of the task's metric over the answers of this snapshot; None when no answer came."""
+    door = opened(bench, snapshot.folder)
+    try:
+        candidate = PromptCandidate(method, door, layout, adapter=snapshot.folder)
+        answers = bench.ask(door, [candidate.request(example) for example in items], "selection")
+    finally:
+        door.close()
+    values = [bench.score(example, answer).value for example, answer in zip(items, answers, strict=True)]
+    known = [value for value in values if value is not None]
+    bench.progress.tell(
+        "building",
+        rung=method,
+        text=f"checkpoint of step {snapshot.step}: {fmean(known):.3f} on selection"
+        if known
+        else "no answers",
+    )
+    return fmean(known) if known else None
+
+
+def copy_tuned(snapshot: Path, folder: Path) -> None:
+    """The files of an adapter or of a model, and nothing of the run."""
+    for file in sorted(snapshot.iterdir()):
+        if file.name not in ("snapshot.json", checkpoints.MARK):
+            shutil.copyfile(file, folder / file.name)
+
+
+def peak_memory() -> int | None:
+    """Most memory this process ever held, in bytes; None where the system does not say."""
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return None  # no such module on Windows
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def candidate_at(
+    bench: Workbench, layout: PromptLayout, tuned: Path, method: Method, facts: dict[str, Any]
+) -> PromptCandidate:
+    """The candidate that answers with the adapter, or with the tuned model."""
+    return PromptCandidate(method, opened(bench, tuned), layout, adapter=tuned, built=facts)

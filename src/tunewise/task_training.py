@@ -1,0 +1,50 @@
+"""Sections of the task file about training: ``tune``'s method and ``training``."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from tunewise.task_fields import Count, DataFile, Number, Positive, Section, Text, mistake
+from tunewise.task_mistakes import shown
+
+SHARE = 0.30  # general rows among all, once general data is given
+
+
+class MixSection(Section):
+    """General data among the task's rows. ``share``: of all rows trained on."""
+
+    general: DataFile
+    share: Annotated[Number, Field(gt=0, lt=1)] = SHARE
+
+
+def _targets(value: object) -> object:
+    """``all-linear``, or a list of layers' names."""
+    if value == "all-linear":
+        return ()
+    if isinstance(value, str) or not isinstance(value, list | tuple):
+        raise mistake(f"all-linear or a list of layers was expected ([q_proj, v_proj]), got {shown(value)}")
+    return value
+
+
+class Training(Section):
+    """Settings of the training rungs. None: what the method takes (``training.methods``).
+
+    learning_rate: 2e-4 for lora and qlora, 2e-5 for full. ``batch_size`` in rows; ``epochs`` passes over
+    the train part. schedule: how the rate falls after the warm-up. lora_targets: the linear layers that get
+    an adapter, none named for all. max_length: tokens of prompt and answer, by default the model's context
+    window; too_long: what becomes of rows beyond it. checkpointing: less memory for a third more time.
+    """
+
+    learning_rate: Positive | None = None
+    epochs: Positive = 3.0
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.01
+    max_grad_norm: Positive = 1.0
+    schedule: Literal["linear", "cosine"] | None = None
+    lora_rank: Count = 8
+    lora_alpha: Count | None = None
+    lora_targets: Annotated[tuple[Text, ...], BeforeValidator(_targets)] = ()
+    batch_size: Count = 8
+    max_length: Count | None = None
+    too_long: Literal["drop", "refuse", "truncate_left"] = "drop"
+    checkpointing: bool = False
+    mix: MixSection | None = None

@@ -1,0 +1,231 @@
+"""Full fine-tuning, LoRA and QLoRA: what is trained, from which defaults, and how it lies on disk.
+
+    base weights -> open_base -> attach -> (training) -> save -> a folder that answers
+
+What is handed over is always served on the unquantised base: an adapter in PEFT's layout for ``lora`` and
+``qlora``, a whole model as safetensors for ``full``. So the figures of a QLoRA run are those of its adapter
+beside the weights that will serve it, not beside the 4-bit copy that it was trained on.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tunewise.errors import SettingError
+from tunewise.training import checkpoints
+
+if TYPE_CHECKING:
+    from tunewise.training.recipe import Recipe
+
+Method = Literal["lora", "qlora", "full"]
+Schedule = Literal["linear", "cosine"]
+METHODS: tuple[Method, ...] = ("lora", "qlora", "full")
+ALL_LINEAR = "all-linear"
+OUTPUT_LAYERS = ("lm_head", "embed_out", "output")  # never a target of all-linear: a vocabulary wide
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a method takes where the task file says nothing."""
+
+    learning_rate: float
+    schedule: Schedule
+
+
+# full, 2e-5: Taori et al., "Stanford Alpaca", 2023, and Touvron et al., "Llama 2", 2023, section 3.1; TRL's
+# own default. lora and qlora, 2e-4: Dettmers et al., "QLoRA", NeurIPS 2023, appendix B.2 (7B and 13B).
+# Cosine with warm-up: Loshchilov and Hutter, "SGDR", 2017; Llama 2, section 3.1. lora keeps the linear decay
+# that its published figures here were measured with (Defazio et al., "Optimal Linear Decay Learning Rate
+# Schedules and Further Refinements", 2023, section 5, find it as good or better).
+DEFAULTS: dict[Method, Defaults] = {
+    "lora": Defaults(2e-4, "linear"),
+    "qlora": Defaults(2e-4, "cosine"),
+    "full": Defaults(2e-5, "cosine"),
+}
+
+
+def open_base(base: Path, recipe: "Recipe") -> Any:
+    """The weights in ``base`` as the method trains them: frozen, frozen and 4-bit, or fp32 and free.
+
+    ``full`` keeps its weights in fp32 also where matrices are multiplied in bf16: a bf16 weight of 0.05 moves
+    in steps of 2e-4, and updates of 2e-5 would be lost (Micikevicius et al., "Mixed Precision Training", ICLR
+    2018, section 3.1). Raises SettingError where the device cannot run the method.
+    """
+    from tunewise.models import weights
+
+    if recipe.method == "qlora":
+        return open_in_4_bits(base)
+    model = weights.load_model(base)
+    return model.float().requires_grad_(True) if recipe.method == "full" else model
+
+
+def open_in_4_bits(base: Path) -> Any:
+    """The base in NF4 with double quantisation (Dettmers et al., "QLoRA", NeurIPS 2023, section 3), frozen.
+
+    Matrices are multiplied in fp32 on a CPU and in bf16 on a GPU. Raises SettingError without bitsandbytes,
+    or where it has no 4-bit kernels for the device.
+    """
+    import torch
+    import transformers
+
+    from tunewise.models import weights
+
+    need_bitsandbytes()
+
+    device, dtype = weights.device_and_dtype()
+    if getattr(torch.backends, "mps", None) and torch.backends.mps.is_available():
+        raise SettingError(cannot_quantise("Apple's GPU"))
+    config: Any = transformers.BitsAndBytesConfig
+    how = config(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    weights.weight_files(base)
+    try:
+        with weights.quiet_transformers():
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                base, dtype=dtype, quantization_config=how, device_map={"": device},
+                use_safetensors=True, trust_remote_code=False, local_files_only=True,
+            )  # fmt: skip
+    except (ValueError, ImportError, RuntimeError, NotImplementedError) as error:
+        raise SettingError(f"{cannot_quantise(str(device))} ({error})") from error
+    keep_as_quantised(model)
+    return model.requires_grad_(False)
+
+
+def keep_as_quantised(model: Any) -> None:
+    """Forbid bitsandbytes to rewrite the weights while they are read.
+
+    On a CPU with AVX512-BF16 its first pass without gradients (our held-out loss) packs each weight anew:
+    its scales are rounded to bf16 and the second quantisation is lost, so that looking would change the
+    base under the adapter; layers whose width is no multiple of the block fail.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+
+
+def need_bitsandbytes() -> None:
+    """Raise SettingError where bitsandbytes is not installed."""
+    import importlib.util
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise SettingError(
+            "qlora needs bitsandbytes, which is not installed here. Run: pip install 'tunewise[qlora]'; or "
+            "use lora, which needs four times the memory for the base weights and nothing else"
+        )
+
+
+def cannot_quantise(device: str) -> str:
+    """What to do where 4-bit weights cannot be trained on."""
+    return (
+        f"qlora cannot run on {device}: bitsandbytes has no 4-bit kernels for it. Use lora (the same adapter "
+        "on unquantised weights), or lora on a smaller base"
+    )
+
+
+def attach(model: Any, recipe: "Recipe") -> Any:
+    """The model with what is trained: an adapter with weights drawn from the seed, or all its weights."""
+    import peft
+    import torch
+
+    torch.manual_seed(recipe.seed)
+    if recipe.method == "full":
+        return model
+    targets = ALL_LINEAR if not recipe.targets else list(known_targets(model, recipe.targets))
+    if recipe.method == "qlora":
+        prepare: Any = peft.prepare_model_for_kbit_training
+        model = prepare(model, use_gradient_checkpointing=False)
+        torch.manual_seed(recipe.seed)
+    return peft.get_peft_model(
+        model,
+        peft.LoraConfig(
+            r=recipe.rank,
+            lora_alpha=recipe.alpha,
+            lora_dropout=0.0,
+            target_modules=targets,
+            bias="none",
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def known_targets(model: Any, targets: Sequence[str]) -> Sequence[str]:
+    """``targets`` when each ends the name of a linear layer, else SettingError with those there are."""
+    there = linear_names(model)
+    for target in targets:
+        if target not in there:
+            near = difflib.get_close_matches(target, there, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise SettingError(
+                f"training.lora_targets: this model has no linear layers called {target!r}{hint}. "
+                f"There are {', '.join(there)}; leave the key out for all of them"
+            )
+    return targets
+
+
+def linear_names(model: Any) -> list[str]:
+    """The last parts of the names of all linear layers but the output layer, sorted."""
+    from torch import nn
+
+    names = {name.rsplit(".", 1)[-1] for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+    return sorted(names - set(OUTPUT_LAYERS))
+
+
+def is_adapted(model: Any) -> bool:
+    """True for a model with an adapter, False for one whose own weights are trained."""
+    return hasattr(model, "peft_config")
+
+
+def save(model: Any, folder: Path, base: Path) -> None:
+    """Write what was trained into ``folder``: an adapter in PEFT's layout, or a whole model beside tokenizer.
+
+    Byte for byte the same for the same weights. A whole model is written in the format it was trained in,
+    fp32: what is measured is what was trained.
+    """
+    if is_adapted(model):
+        save_adapter(model, folder)
+        return
+    from tunewise.models import weights
+
+    weights.copy_meaning(base, folder)
+    with weights.quiet_transformers():
+        model.save_pretrained(folder)
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """Write the adapter in PEFT's layout, byte for byte the same for the same weights."""
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # a form that nobody filled in
+    config = checkpoints.read_json(folder / "adapter_config.json") or {}
+    config["target_modules"] = sorted(config["target_modules"])  # a set: its order differs between processes
+    checkpoints.write_json(folder / "adapter_config.json", config)
+
+
+def describe(model: Any) -> dict[str, Any]:
+    """Trained parameters and their share of all; 4-bit weights count as the numbers they stand for."""
+    if is_adapted(model):
+        trained, everything = model.get_nb_trainable_parameters()
+    else:
+        trained = everything = sum(parameter.numel() for parameter in model.parameters())
+    return {"trainable_parameters": trained, "share": trained / everything}
+
+
+def core_of(model: Any) -> Any:
+    """The transformers model inside: below an adapter, or the model itself."""
+    return model.get_base_model() if is_adapted(model) else model
+
+
+def disk_need(model: Any, snapshots: int) -> int:
+    """Bytes that a run writes at most: one snapshot per epoch, the chosen one, and three full checkpoints.
+
+    A checkpoint holds the trained weights and AdamW's two fp32 moments for each; two are kept while a third
+    is written.
+    """
+    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    moments = sum(8 * p.numel() for p in model.parameters() if p.requires_grad)
+    return int((snapshots + 1) * trained + 3 * (trained + moments))

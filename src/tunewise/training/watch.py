@@ -1,0 +1,158 @@
+"""What stands beside a training run: progress, checkpoints, snapshots, and a stop for what diverges."""
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from tunewise.errors import WorldError
+from tunewise.progress import Progress
+from tunewise.training import checkpoints, trust
+from tunewise.training.masks import TrainRow
+from tunewise.training.measured import MemoryWatch
+from tunewise.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from tunewise.training.trainer import PackedTrainer
+
+NAMED = 8  # rows named of a batch that diverged
+
+
+class Watch(TrainerCallback):
+    """Tells the progress, keeps the checkpoints, takes a snapshot after each epoch.
+
+    seconds: time spent on steps so far, in earlier processes too. losses: one figure per step.
+    """
+
+    def __init__(
+        self,
+        work: Path,
+        held_out: Sequence[TrainRow],
+        recipe: Recipe,
+        shape: tuple[int, int, int],
+        progress: Progress,
+        save_seconds: float,
+    ) -> None:
+        """shape: steps per epoch, steps in all, tokens of all rows of an epoch."""
+        self.work, self.held_out, self.recipe, self.progress = work, held_out, recipe, progress
+        self.per_epoch, self.wanted, self.tokens = shape
+        self.save_seconds = save_seconds
+        self.seconds = 0.0
+        self.losses: list[float] = []
+        self.memory = MemoryWatch()
+        self.trainer: PackedTrainer | None = None
+        self._mark = self._saved = 0.0
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Start the clock where the resumed checkpoint left it."""
+        said = checkpoints.read_json(self.work / "steps" / f"checkpoint-{state.global_step}" / "clock.json")
+        if said is not None:
+            self.seconds, self.losses = said["seconds"], said["losses"]
+        self._mark = self._saved = time.monotonic()
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Watch the memory of a few steps."""
+        if self.recipe.packed:
+            self.memory.before_step(kwargs["model"], kwargs["optimizer"])
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Stop before weights are touched by a loss or a gradient that is no number."""
+        assert self.trainer is not None
+        loss = self.trainer.step_loss
+        gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        raise WorldError(
+            f"Training diverged: at step {state.global_step + 1} the loss is {loss} and the gradient's norm "
+            f"{norm}. The batch: {named(self.trainer.batch)}. {self.last_good()} Lower "
+            f"training.learning_rate (now {self.recipe.learning_rate}) or look at these rows, and run again."
+        )
+
+    def last_good(self) -> str:
+        """Which checkpoint stands, in words."""
+        found = checkpoints.newest_whole(self.work / "steps") or checkpoints.newest_whole(
+            self.work / "epochs"
+        )
+        if found is None:
+            return "No checkpoint was written before."
+        return f"The last good checkpoint, of step {checkpoints.step_of(found)}, is kept in {found}."
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Tell how far it is; ask for a checkpoint when the last one is long ago."""
+        assert self.trainer is not None
+        self.memory.after_step()
+        now = time.monotonic()
+        self.seconds, self._mark = self.seconds + now - self._mark, now
+        self.losses.append(self.trainer.step_loss)
+        self.trainer.step_loss = 0.0
+        if state.is_world_process_zero:
+            self.progress.tell(
+                "training",
+                rung=self.recipe.method,
+                step=state.global_step,
+                steps=self.wanted,
+                loss=self.losses[-1],
+                tokens_per_second=self.tokens / self.per_epoch * state.global_step / self.seconds,
+                eta_seconds=self.seconds / state.global_step * (self.wanted - state.global_step),
+            )
+        # the snapshot of an epoch must be on disk before a checkpoint from which the epoch counts as done
+        ends = state.global_step % self.per_epoch == 0 or state.global_step >= self.wanted
+        control.should_save = not ends and self.agreed(now - self._saved >= self.save_seconds)
+
+    def agreed(self, here: bool) -> bool:
+        """What the first process says, in all of them: saving is done together."""
+        if not torch.distributed.is_initialized():
+            return here
+        said = [here]
+        torch.distributed.broadcast_object_list(said, src=0)
+        return said[0]
+
+    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Write what was trained with its loss on held-out rows; ask for a checkpoint but at the very end."""
+        from tunewise.training import methods
+        from tunewise.training.trainer import held_out_loss
+
+        assert self.trainer is not None
+        model = self.trainer.accelerator.unwrap_model(kwargs["model"])
+        loss = held_out_loss(model, self.held_out, self.recipe)
+        said = {
+            "step": state.global_step,
+            "epoch": state.epoch,
+            "held_out_loss": loss,
+            "seconds": self.seconds,
+            "losses": self.losses,
+        }
+        base = self.trainer.base
+
+        def write(folder: Path) -> None:
+            methods.save(model, folder, base)
+            trust.as_saved(model, folder)
+            checkpoints.write_json(folder / "snapshot.json", said)
+
+        if state.is_world_process_zero:
+            checkpoints.publish(self.work / "epochs" / f"checkpoint-{state.global_step}", write)
+        control.should_save = state.global_step < self.wanted
+        self._mark = time.monotonic()
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Vouch for the checkpoint just written, and remove older ones."""
+        if state.is_world_process_zero:
+            folder = self.work / "steps" / f"checkpoint-{state.global_step}"
+            checkpoints.write_json(folder / "clock.json", {"seconds": self.seconds, "losses": self.losses})
+            checkpoints.mark_whole(folder)
+            checkpoints.prune(self.work / "steps")
+        self._mark = self._saved = time.monotonic()
+
+
+def named(rows: Sequence[TrainRow]) -> str:
+    """The places of a batch's rows."""
+    places = [row.place or row.key for row in rows]
+    more = f" and {len(places) - NAMED} more" if len(places) > NAMED else ""
+    return (", ".join(places[:NAMED]) or "not known") + more

@@ -1,0 +1,105 @@
+"""One recipe, three methods: what each trains, and that bad settings are refused with what to do."""
+
+from dataclasses import replace
+
+import pytest
+
+from tunewise.errors import SettingError
+from tunewise.progress import Silent
+from tunewise.training import methods, trust
+from tunewise.training.recipe import Recipe, quiet, train
+
+RECIPE = Recipe(
+    learning_rate=2e-3, epochs=1.0, weight_decay=0.01, max_grad_norm=1.0, rank=4, batch_size=8, seed=3,
+    precision="fp32", schedule="cosine",
+)  # fmt: skip
+
+
+def opened(tiny, **fields):
+    recipe = replace(RECIPE, **fields)
+    with quiet():
+        return methods.attach(methods.open_base(tiny, recipe), recipe)
+
+
+def test_full_trains_every_weight_and_the_others_only_an_adapter(tiny):
+    full, lora = opened(tiny, method="full"), opened(tiny)
+    assert methods.describe(full)["share"] == 1.0
+    assert all(p.requires_grad for p in full.parameters())
+    assert {name.split(".")[-3] for name, p in lora.named_parameters() if p.requires_grad} == {
+        "lora_A", "lora_B"
+    }  # fmt: skip
+    # rank 4 on 2 layers: q and o 32x32, k and v 32x16, gate and up 32x64, down 64x32
+    assert methods.describe(lora)["trainable_parameters"] == 2 * 4 * (2 * 64 + 2 * 48 + 3 * 96)
+
+
+def test_qlora_holds_the_layers_in_nf4_with_double_quantisation(tiny):
+    pytest.importorskip("bitsandbytes")
+    model = opened(tiny, method="qlora")
+    layer = model.get_base_model().model.layers[0].self_attn.q_proj.base_layer
+    state = layer.weight.quant_state
+    assert (state.quant_type, state.nested, state.blocksize) == ("nf4", True, 64)
+    assert layer.weight.numel() == 32 * 32 // 2
+    lora = methods.describe(opened(tiny))
+    assert methods.describe(model)["trainable_parameters"] == lora["trainable_parameters"]
+
+
+def test_reading_the_4_bit_base_does_not_change_it(tiny, rows):
+    pytest.importorskip("bitsandbytes")
+    import torch
+
+    model = opened(tiny, method="qlora")
+    before = trust.answer_logits(model.train(), rows[0])
+    trust.answer_logits(model.eval(), rows[1])
+    torch.testing.assert_close(trust.answer_logits(model.train(), rows[0]), before, rtol=0, atol=0)
+
+
+def test_a_target_that_the_model_does_not_have_is_refused_with_those_it_has(tiny):
+    with pytest.raises(
+        SettingError, match=r"'q_project'; did you mean 'q_proj'.*down_proj, gate_proj, k_proj"
+    ):
+        opened(tiny, targets=("q_project",))
+    model = opened(tiny, targets=("q_proj", "v_proj"))
+    layers = {name.split(".")[-4] for name, p in model.named_parameters() if p.requires_grad}
+    assert layers == {"q_proj", "v_proj"}
+
+
+def test_without_bitsandbytes_qlora_says_what_to_use(monkeypatch, tiny):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "bitsandbytes" else find(name, *rest)
+    )
+    with pytest.raises(SettingError, match=r"tunewise\[qlora\].*use lora"):
+        opened(tiny, method="qlora")
+
+
+@pytest.mark.parametrize("method", ["full", "qlora"])
+def test_a_run_ends_with_what_answers_as_it_was_trained(method, tiny, rows, tmp_path):
+    if method == "qlora":
+        pytest.importorskip("bitsandbytes")
+    run = train(tiny, rows[:16], rows[30:36], replace(RECIPE, method=method, epochs=2.0), tmp_path, Silent())
+    assert run.facts["losses"][-1] < run.facts["losses"][0]
+    folder = run.snapshots[-1].folder
+    check = trust.check_model if method == "full" else trust.check_adapter
+    assert check(tiny, folder, rows[:3])["largest_change"] > 1e-3
+    if method == "full":
+        from tunewise.models.local import LocalDoor
+
+        assert LocalDoor(folder).fingerprint != LocalDoor(tiny).fingerprint
+
+
+def test_a_model_saved_otherwise_than_it_was_trained_is_refused(tiny, tmp_path):
+    model = opened(tiny, method="full")
+    with quiet():
+        methods.save(model, tmp_path, tiny)
+    trust.as_saved(model, tmp_path)
+    next(model.parameters()).data.add_(1e-3)
+    with pytest.raises(trust.TrainingNotTrusted, match="not the one that was trained"):
+        trust.as_saved(model, tmp_path)
+
+
+def test_disk_need_of_full_tuning_is_twelve_bytes_a_weight_and_more(tiny):
+    model = opened(tiny, method="full")
+    weights = sum(p.numel() for p in model.parameters())
+    assert methods.disk_need(model, 3) == weights * (4 * 4 + 3 * 12)
