@@ -3,7 +3,7 @@
     python examples/make_data.py
 
 All sentences (sentences.yaml), the handbook and its questions were written by hand; only how sentences are
-combined is drawn here, from a fixed seed, so that the same files come out on every machine. The script also
+combined is drawn here, from fixed seeds, so that the same files come out on every machine. The script also
 checks that each handbook question names a section that exists and holds its answer.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).parent
-SEED = 20250114
+TICKETS_SEED, MESSAGES_SEED = 20261124, 20250115
 TICKETS = 430
 MESSAGES = 480
 OPTIONAL = 0.25  # share of the [optional] texts that are kept
@@ -149,8 +149,8 @@ def write(path: Path, rows: Iterator[dict[str, Any]]) -> None:
 
 def main(out: Path = HERE) -> None:
     """Write both files below ``out`` (folders tickets and routing must exist) and check the handbook."""
-    write(out / "tickets" / "tickets.jsonl", tickets(random.Random(SEED), sentences("tickets")))
-    write(out / "routing" / "messages.jsonl", messages(random.Random(SEED + 1), sentences("routing")))
+    write(out / "tickets" / "tickets.jsonl", tickets(random.Random(TICKETS_SEED), sentences("tickets")))
+    write(out / "routing" / "messages.jsonl", messages(random.Random(MESSAGES_SEED), sentences("routing")))
     asked = check_handbook(HERE / "handbook")
     print(f"{TICKETS} mails and {MESSAGES} messages written, {asked} handbook questions checked")
 
