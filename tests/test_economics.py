@@ -73,6 +73,7 @@ def test_what_is_cheaper_for_a_while_only_says_until_when():
     stepped = break_even(Way("own", 0.0, machine_day=10.0, capacity=100.0), Way("endpoint", 0.0, 0.11))
     assert stepped.volume == pytest.approx(10 / 0.11)
     assert stepped.why == "but dearer again from 100 a day on"
+    assert stepped.dearer_from == pytest.approx(100)
 
 
 def test_cheaper_everywhere_says_so():

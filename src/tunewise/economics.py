@@ -75,11 +75,13 @@ class Way:
 class BreakEven:
     """The smallest volume, in queries a day, at which one way costs no more than another.
 
-    volume: None where there is none; why says why, or what holds at it.
+    volume: None where there is none; why says why, or what holds at it. dearer_from: beyond it, the volume
+    from which it costs more again (another machine, or a dearer query); None where it never does.
     """
 
     volume: float | None
     why: str
+    dearer_from: float | None = None
 
 
 def ways_of(facts: RungFacts, utilisation: float, retrain_days: float) -> tuple[tuple[Way, ...], str]:
@@ -120,7 +122,7 @@ def break_even(way: Way, today: Way) -> BreakEven:
         if found is None and slope < 0 and (crossing := gap / -slope) <= ends * (1 + 1e-12):
             found = min(crossing, ends)
         elif found is not None and (dearer := _dearer_from(gap, slope, begins, ends, found)) is not None:
-            return BreakEven(found, f"but dearer again from {dearer:.0f} a day on")
+            return BreakEven(found, f"but dearer again from {dearer:.0f} a day on", dearer)
     if found is None:
         return BreakEven(None, _never(way, today))
     return BreakEven(found, "cheaper at any volume" if found == 0 else "")
@@ -251,6 +253,7 @@ def _way_json(
         None if base is None else _ratio(base.usd_per_day(queries_per_day), way.usd_per_day(queries_per_day))
     )
     found["break_even_queries_per_day"] = "never" if never else even.volume
+    found["dearer_again_from_queries_per_day"] = even.dearer_from
     found["break_even_why"] = even.why or None
     return found
 

@@ -58,4 +58,8 @@ def pays_from(way: Mapping[str, Any]) -> str:
     even = way["break_even_queries_per_day"]
     if even is None:
         return "(today)" if way["break_even_why"] == "this is what is used today" else "?"
-    return even if isinstance(even, str) else "any volume" if even == 0 else f"{even:,.0f} a day"
+    if isinstance(even, str):
+        return even
+    dearer = way["dearer_again_from_queries_per_day"]
+    until = "" if dearer is None else f", below {dearer:,.0f}"
+    return f"any volume{until}" if even == 0 else f"{even:,.0f} a day{until}"
