@@ -45,10 +45,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/two-doors"))
     parser.add_argument("--usd-per-hour", type=float, default=0.10, help="of the machine that is tuned on")
     parser.add_argument("--latency-ms", type=float, default=2000, help="the limit")
+    parser.add_argument("--port", type=int, default=8765, help="of the mock server")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     sys.path.insert(0, str(Path(__file__).parent))
-    with running_mock(script="two_doors_model:reply", latency_ms=400) as url:
+    port = ["--port", str(chosen.port)]  # the same address again, so that the same folder resumes
+    with running_mock(script="two_doors_model:reply", latency_ms=400, options=port) as url:
         task = chosen.out / "task.yaml"
         text = TASK.format(
             messages=MESSAGES, endpoint=url, usd_per_hour=chosen.usd_per_hour, latency_ms=chosen.latency_ms
