@@ -19,7 +19,7 @@ from tunewise.models.shared_prefix import attends_plainly
 from tunewise.models.token_trees import Pack, Question, stages, tree_of
 from tunewise.models.tree_attention import KV, NAME, laid_out, register
 
-TOKENS = 512  # of one pass on a CPU: measured best of 256 to 2,048
+TOKENS = 512  # of one pass on a CPU; other sizes were not compared
 TOKENS_GPU = 4096
 LOGIT_BYTES = 96 * 2**20  # logits of one pass
 ROWS = 32  # logits whose normaliser is computed at once: they stay in the cache
