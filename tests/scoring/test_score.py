@@ -12,10 +12,10 @@ from tunewise.errors import DataError, SettingError
 from tunewise.evidence.intervals import wilson
 from tunewise.evidence.records import Score
 from tunewise.models.door import Answer
-from tunewise.run import score_answer
 from tunewise.scoring import score as scoring
 from tunewise.splits import Parts
 from tunewise.task import Task
+from tunewise.task_scores import score_answer
 
 
 def write(tmp_path, rows, name="out.jsonl"):

@@ -9,11 +9,11 @@ from tunewise.data import reference_text
 from tunewise.errors import SettingError
 from tunewise.evidence.metrics import Metric, MetricContext, metric_named
 from tunewise.marked_yaml import Lines, nearest
-from tunewise.run import text_encoder
 from tunewise.scoring.rows import OutputRow
 from tunewise.task import Task
 from tunewise.task_metric import METRIC_NAMES, is_own_metric, option_mistakes, options_of
 from tunewise.task_output import FORM_KEYS, JsonSchemaFile, Output, XmlSchemaFile
+from tunewise.task_scores import text_encoder
 
 
 @dataclass(frozen=True, slots=True)
