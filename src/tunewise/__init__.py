@@ -18,6 +18,7 @@ _HOME_OF = {
     "plan": "tunewise.forecast",
     "estimate": "tunewise.estimation.estimate",
     "bench": "tunewise.benchmarks.bench",
+    "train": "tunewise.tuning",
     "load_task": "tunewise.task",
     "Task": "tunewise.task",
     "Decision": "tunewise.decision",

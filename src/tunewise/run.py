@@ -31,6 +31,7 @@ from tunewise.rungs.gaps import measure_gap
 from tunewise.rungs.grammars import grammar_of
 from tunewise.rungs.names import LEARNS_FROM_ROWS, TUNED
 from tunewise.rungs.rung import Candidate, Rung, Workbench
+from tunewise.rungs.tuned import method_that_fits
 from tunewise.spending import Spending
 from tunewise.splits import Parts
 from tunewise.staleness import Staleness, measure_staleness
@@ -386,12 +387,19 @@ def static_reasons(
 
 
 def not_this_method(rung: str, bench: Workbench) -> str | None:
-    """Why a rung that trains weights is left out: one method climbs, ``tune.method``, by default lora."""
-    tune = bench.task.tune
-    method = (tune.method if tune is not None else None) or TUNED[0]
-    if rung not in TUNED or rung == method or bench.tune_door is None:
+    """Why a rung that trains weights is left out: one method climbs, ``tune.method``, by default lora.
+
+    Where the estimate says that lora does not fit this machine's GPU and qlora does, qlora climbs instead.
+    """
+    if rung not in TUNED or bench.tune_door is None:
         return None
-    return f"tuning climbs with {method}; name {rung} with --rungs or tune.method to have it measured"
+    tune = bench.task.tune
+    method, why = (
+        (tune.method, "") if tune is not None and tune.method is not None else method_that_fits(bench)
+    )
+    if rung == method:
+        return None
+    return f"tuning climbs with {method}{why}; name {rung} with --rungs or tune.method to have it measured"
 
 
 def alpha_of(store: Store, rungs: Sequence[Rung], left_out: Mapping[str, str], opening: int) -> float:

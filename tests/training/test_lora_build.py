@@ -34,6 +34,7 @@ def length_score(example, answer):
 @pytest.fixture
 def make_bench(tiny, make_example, tmp_path):
     from tunewise.models.local import LocalDoor
+    from tunewise.models.open import open_door
 
     def make(**training):
         task = Task.model_construct(
@@ -55,7 +56,7 @@ def make_bench(tiny, make_example, tmp_path):
             task=task,
             parts=Parts(tuple(items[:16]), tuple(items[20:28]), tuple(items[40:]), clusters=60),
             door=LocalDoor(tiny),
-            tune_door=lambda adapter: LocalDoor(tiny, adapter=adapter),
+            tune_door=lambda adapter: open_door(str(tiny), adapter=adapter),
             tune_door_missing="",
             ask=ask,
             score=length_score,
@@ -133,3 +134,21 @@ def test_without_selection_items_the_last_checkpoint_is_taken_unmeasured(make_be
     assert facts["checkpoint"]["step"] == 4
     assert facts["selection_score"] is None
     assert all(row["held_out_loss"] is None for row in facts["tried"])
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_fully_tuned_candidate_is_saved_and_answers_as_before(make_bench):
+    from tunewise.rungs.full import Full
+    from tunewise.rungs.order import load_candidate
+
+    bench = make_bench(epochs=1.0)
+    candidate = Full().build(bench)
+    candidate.save(bench.folder / "full")
+    again = load_candidate(bench.folder / "full", bench.tune_door)
+    assert again.door.fingerprint == candidate.door.fingerprint != bench.door.fingerprint
+    request = candidate.request(bench.parts.certification[0])
+    assert [a.text for a in again.door.answer([request])] == [
+        a.text for a in candidate.door.answer([request])
+    ]
+    assert "adapter_bytes" not in candidate.facts()
+    assert candidate.facts()["model_bytes"] > 0

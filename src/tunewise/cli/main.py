@@ -13,6 +13,7 @@ from tunewise.cli.bench import bench
 from tunewise.cli.estimate import estimate
 from tunewise.cli.plan import plan
 from tunewise.cli.score import score
+from tunewise.cli.train import train
 from tunewise.errors import BudgetEnded, SettingError, TunewiseError, UserError, WorldError
 
 if TYPE_CHECKING:
@@ -213,6 +214,7 @@ app.command()(advise)
 app.command()(plan)
 app.command()(estimate)
 app.command()(bench)
+app.command()(train)
 
 
 def _names(rungs: str | None) -> list[str] | None:

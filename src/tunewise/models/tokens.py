@@ -69,6 +69,50 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
+def spoken(tokenizer: Any, messages: Sequence[Message]) -> tuple[list[tuple[int, int]], int]:
+    """Where in a prompt's ids the assistant's earlier turns stand: their words, each with its stop token.
+
+    Returns places (start, end) in order, and how many turns have none: the template writes them otherwise
+    once the chat goes on (reasoning is dropped, for instance), or no stop token follows. A space that a
+    template puts before the words is part of their first token in many tokenizers; one behind them is left
+    out.
+    """
+    turns = [number for number, message in enumerate(messages) if message.role == "assistant"]
+    if not turns:
+        return [], 0
+    if not tokenizer.is_fast:
+        return [], len(turns)  # only fast tokenizers say where in the text a token stands
+    text = prompt_text(tokenizer, messages)
+    read = tokenizer(text, add_special_tokens=False, verbose=False, return_offsets_mapping=True)
+    places: list[tuple[int, int]] = []
+    lost = 0
+    for number in turns:
+        before = prompt_text(tokenizer, messages[:number])
+        found = _words_in(text, before, messages[number].content.strip())
+        own = [] if found is None else _tokens_of(read, found, stop_id(tokenizer))
+        places += own
+        lost += not own
+    return places, lost
+
+
+def _words_in(text: str, before: str, words: str) -> tuple[int, int] | None:
+    """Where ``words`` stand right behind ``before`` in a text, spaces apart; None when they do not."""
+    start = text.find(words, len(before)) if text.startswith(before) and words else -1
+    return None if start < 0 or text[len(before) : start].strip() else (start, start + len(words))
+
+
+def _tokens_of(read: Any, place: tuple[int, int], stop: int) -> list[tuple[int, int]]:
+    """The tokens of the characters at ``place`` and the stop token behind them; none without the latter."""
+    ids, offsets = read["input_ids"], read["offset_mapping"]
+    own = [i for i, (start, end) in enumerate(offsets) if start < place[1] and end > place[0]]
+    behind = next((i for i in range(own[-1] + 1, min(own[-1] + 3, len(ids))) if ids[i] == stop), None)
+    if behind is None:
+        return []
+    if behind == own[-1] + 1:
+        return [(own[0], behind + 1)]
+    return [(own[0], own[-1] + 1), (behind, behind + 1)]
+
+
 def stop_id(tokenizer: Any) -> int:
     """The token that ends an answer: the one the template writes after it, else the end-of-sequence token."""
     need_template(tokenizer)

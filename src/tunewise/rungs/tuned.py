@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any, Protocol
 
 from tunewise.data import Example, Message, read_examples
+from tunewise.errors import TunewiseError
 from tunewise.models.door import Door
 from tunewise.rungs.prompt import PromptCandidate, PromptLayout, layout_of
 from tunewise.rungs.rung import Outlook, Workbench
@@ -27,6 +28,7 @@ FEWEST_ROWS = 8
 SELECTION_ITEMS = 40  # answered by each finalist
 FINALISTS = 2
 PROBES = 3
+LENGTH_ESTIMATED = 1024  # tokens of a row, where the task sets no length
 Trainer = Callable[..., Trained]
 
 
@@ -129,6 +131,30 @@ def model_named(bench: Workbench) -> str:
     tune = bench.task.tune
     spec = tune.model if tune is not None and tune.model is not None else bench.task.model
     return spec if isinstance(spec, str) else ""
+
+
+def method_that_fits(bench: Workbench) -> tuple[Method, str]:
+    """``lora``, or ``qlora`` with the reason where lora does not fit this machine's GPU and qlora does.
+
+    Where nothing can be estimated (no GPU, none of the catalogue, an unknown architecture) it is ``lora``.
+    """
+    from tunewise.estimation.estimate import estimate
+    from tunewise.estimation.hardware import CPU
+    from tunewise.training.probe import this_device
+
+    name = model_named(bench)
+    try:
+        device = this_device({"hardware": None})
+        if device == CPU or not name:
+            return "lora", ""
+        lengths = bench.task.training.max_length or LENGTH_ESTIMATED
+        fits = {m: estimate(name, method=m, lengths=lengths, gpu=device).fit for m in ("lora", "qlora")}
+    except TunewiseError:
+        return "lora", ""
+    lora, qlora = fits["lora"], fits["qlora"]
+    if lora is None or qlora is None or lora.verdict != "no" or qlora.verdict == "no":
+        return "lora", ""
+    return "qlora", f" (lora needs {lora.needs:.1f} GiB, more than {device} has; qlora {qlora.needs:.1f})"
 
 
 def opened(bench: Workbench, adapter: Path | None) -> Door:

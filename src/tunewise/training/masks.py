@@ -25,7 +25,7 @@ class TrainRow:
     """One example as token ids.
 
     prompt: exactly what serving sends. answer: the answer's ids, the stop token last. earlier: the places
-    (start, end) in the prompt of the assistant's earlier turns, each with its stop token. The answer and
+    (start, end) in the prompt of the assistant's earlier turns and their stop tokens. The answer and
     these places, and only they, carry loss. place: where the row stands, for messages.
     """
 
@@ -127,17 +127,10 @@ def render_row(
     tokenizer: Any, render: Render, example: Example, messages: Sequence[Message]
 ) -> tuple[TrainRow, int]:
     """One example as ids, and how many of the assistant's earlier turns had to go without loss."""
+    from tunewise.models.tokens import spoken
+
     prompt, answer = render(tokenizer, messages, example.answer)
-    earlier, lost = [], 0
-    for number, message in enumerate(messages):
-        if message.role != "assistant":
-            continue
-        before, said = render(tokenizer, messages[:number], message.content)
-        start, end = len(before), len(before) + len(said)
-        if list(prompt[:end]) == [*before, *said]:
-            earlier.append((start, end))
-        else:
-            lost += 1
+    earlier, lost = spoken(tokenizer, messages)
     place = f"{example.source}:{example.line}" if example.source else f"example {example.key}"
     return TrainRow(example.key, tuple(prompt), tuple(answer), tuple(earlier), place), lost
 

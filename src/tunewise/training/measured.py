@@ -131,7 +131,7 @@ def _estimated(
         lengths=max(1, seen["pass_tokens"]),
         gpu=device,
         calibrate=False,
-        lora_rank=facts.get("rank"),
+        **({"lora_rank": facts["rank"]} if "rank" in facts else {}),
         checkpointing="none",
         attention="sdpa",
     )

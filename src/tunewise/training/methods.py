@@ -181,25 +181,25 @@ def is_adapted(model: Any) -> bool:
     return hasattr(model, "peft_config")
 
 
-def save(model: Any, folder: Path, base: Path) -> None:
+def save(model: Any, folder: Path, base: Path, state: dict[str, Any] | None = None) -> None:
     """Write what was trained into ``folder``: an adapter in PEFT's layout, or a whole model beside tokenizer.
 
     Byte for byte the same for the same weights. A whole model is written in the format it was trained in,
     fp32: what is measured is what was trained.
     """
     if is_adapted(model):
-        save_adapter(model, folder)
+        save_adapter(model, folder, state)
         return
     from tunewise.models import weights
 
     weights.copy_meaning(base, folder)
     with weights.quiet_transformers():
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=state)
 
 
-def save_adapter(model: Any, folder: Path) -> None:
+def save_adapter(model: Any, folder: Path, state: dict[str, Any] | None = None) -> None:
     """Write the adapter in PEFT's layout, byte for byte the same for the same weights."""
-    model.save_pretrained(folder, save_embedding_layers=False)
+    model.save_pretrained(folder, save_embedding_layers=False, state_dict=state)
     (folder / "README.md").unlink(missing_ok=True)  # a form that nobody filled in
     config = checkpoints.read_json(folder / "adapter_config.json") or {}
     config["target_modules"] = sorted(config["target_modules"])  # a set: its order differs between processes

@@ -78,8 +78,11 @@ class PackedTrainer(SFTTrainer):
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 self.make_smaller(error)
             model.zero_grad()  # what the passes before the last one left
-        self.step_loss += loss
-        return torch.tensor(loss, device=self.args.device)
+        mean = torch.tensor(loss, device=self.args.device)
+        if self.accelerator.num_processes > 1:
+            mean = self.accelerator.reduce(mean, "mean")
+        self.step_loss += loss if self.accelerator.num_processes == 1 else float(mean)
+        return mean
 
     def all_passes(self, model: Any, rows: Sequence[TrainRow], count: Any) -> float:
         """Mean negative log-likelihood, in nats, of the targets of the whole step; gradients are added up.

@@ -44,10 +44,9 @@ def check_rows(
                 f"Example {row.key} has {len(row.prompt)} prompt tokens and {len(row.answer)} answer tokens; "
                 "both need at least one. Look at the row and at the model's chat template."
             )
-        ends = [row.ids[end - 1] for _, end in row.learnt]
-        if any(last not in stop_ids for last in ends):
+        if row.answer[-1] not in stop_ids:
             raise TrainingNotTrusted(
-                f"Example {row.key}: the last tokens that carry loss are {ends}, expected a stop "
+                f"Example {row.key}: the last token that carries loss is {row.answer[-1]}, expected a stop "
                 f"token (one of {sorted(stop_ids)}): where to stop would not be learnt. The chat "
                 "template and the generation config name different end tokens; mend one of them."
             )

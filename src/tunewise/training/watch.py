@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import DistributedType
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from tunewise.errors import WorldError
@@ -130,10 +131,12 @@ class Watch(TrainerCallback):
             "losses": self.losses,
         }
         base = self.trainer.base
+        parts = self.gathered(kwargs["model"])
 
         def write(folder: Path) -> None:
-            methods.save(model, folder, base)
-            trust.as_saved(model, folder)
+            methods.save(model, folder, base, parts)
+            if parts is None:
+                trust.as_saved(model, folder)
             checkpoints.write_json(folder / "snapshot.json", said)
 
         if state.is_world_process_zero:
@@ -141,8 +144,19 @@ class Watch(TrainerCallback):
         control.should_save = state.global_step < self.wanted
         self._mark = time.monotonic()
 
+    def gathered(self, model: Any) -> dict[str, Any] | None:
+        """All weights where processes hold a part each, brought together by all of them; else None."""
+        assert self.trainer is not None
+        accelerator = self.trainer.accelerator
+        if accelerator.distributed_type not in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            return None
+        parts: dict[str, Any] = accelerator.get_state_dict(model)
+        return parts
+
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Vouch for the checkpoint just written, and remove older ones."""
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # every process has its random state in the folder
         if state.is_world_process_zero:
             folder = self.work / "steps" / f"checkpoint-{state.global_step}"
             checkpoints.write_json(folder / "clock.json", {"seconds": self.seconds, "losses": self.losses})

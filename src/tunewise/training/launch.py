@@ -1,0 +1,185 @@
+"""Training in several processes: how accelerate is told, and what passes between them and this one.
+
+One process, several GPUs and several nodes are settings of the launch and not other code: the same recipe
+runs in each process (``training.worker``). What is trained on lies in a job folder before the launch, and
+what was trained comes back through the run's work folder.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tunewise.errors import SettingError, WorldError
+from tunewise.progress import Progress
+from tunewise.training import checkpoints
+from tunewise.training.masks import TrainRow
+from tunewise.training.mixing import Mix
+from tunewise.training.recipe import Recipe, Trained, snapshots_in
+
+Strategy = Literal["ddp", "fsdp2", "deepspeed"]
+STRATEGIES: tuple[Strategy, ...] = ("ddp", "fsdp2", "deepspeed")
+PORT = 29500
+ZERO_STAGE = 3  # weights, gradients and optimizer states sharded, as FSDP2 does
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How many processes train, on how many nodes, and what they share.
+
+    processes: of each node. ddp: each holds the whole model. fsdp2, deepspeed: it is sharded. host: address
+    of the first node, needed with several.
+    """
+
+    processes: int = 1
+    nodes: int = 1
+    strategy: Strategy = "ddp"
+    host: str | None = None
+
+    @property
+    def alone(self) -> bool:
+        """True for one process, which needs no launcher."""
+        return self.processes == self.nodes == 1 and self.strategy == "ddp"
+
+    def check(self, batch_size: int) -> None:
+        """Raise SettingError for settings that cannot be launched."""
+        if self.processes < 1 or self.nodes < 1:
+            raise SettingError(
+                f"at least one process and one node are needed, got {self.processes} and {self.nodes}"
+            )
+        if self.strategy not in STRATEGIES:
+            raise SettingError(f"unknown strategy {self.strategy!r}; there are {', '.join(STRATEGIES)}")
+        everyone = self.processes * self.nodes
+        if batch_size % everyone:
+            raise SettingError(
+                f"training.batch_size {batch_size} cannot be shared by {everyone} processes: take a multiple"
+            )
+        if self.nodes > 1 and not self.host:
+            raise SettingError("with several nodes, name the first node's address with --host")
+
+
+def command(launch: Launch, job: Path, *, cpu: bool) -> list[str]:
+    """The exact launch command. With several nodes it is run on each, NODE_RANK set to 0, 1, ... there."""
+    words = [
+        *("accelerate", "launch", "--num_processes", str(launch.processes * launch.nodes)),
+        *("--num_machines", str(launch.nodes), "--mixed_precision", "no", "--dynamo_backend", "no"),
+    ]
+    if launch.nodes > 1:
+        words += ["--machine_rank", "$NODE_RANK", "--main_process_ip", str(launch.host)]
+        words += ["--main_process_port", str(PORT)]
+    if launch.strategy == "fsdp2":
+        words += ["--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP"]
+        words += ["--fsdp_state_dict_type", "FULL_STATE_DICT"]
+    elif launch.strategy == "deepspeed":
+        words += ["--use_deepspeed", "--zero_stage", str(ZERO_STAGE)]
+    elif launch.processes * launch.nodes > 1:
+        words.append(
+            "--multi_gpu"
+        )  # accelerate's name for DDP, also on CPUs, where --cpu would start one process
+    words += ["-m", "tunewise.training.worker", str(job)]
+    return (["env", "ACCELERATE_USE_CPU=true", *words]) if cpu else words
+
+
+def in_words(words: Sequence[str]) -> str:
+    """A command as it is typed; NODE_RANK stays a variable."""
+    return " ".join(word if word == "$NODE_RANK" else shlex.quote(word) for word in words)
+
+
+def write_job(
+    job: Path,
+    base: Path,
+    rows: Sequence[TrainRow],
+    held_out: Sequence[TrainRow],
+    recipe: Recipe,
+    mix: Mix | None,
+) -> None:
+    """Write what is trained on into the folder ``job``."""
+    checkpoints.write_json(
+        job / "job.json",
+        {
+            "base": str(base),
+            "work": str(job.parent),
+            "recipe": asdict(recipe),
+            "mix": None if mix is None else asdict(mix),
+            "rows": [asdict(row) for row in rows],
+            "held_out": [asdict(row) for row in held_out],
+        },
+    )
+
+
+def read_job(job: Path) -> dict[str, Any]:
+    """What ``write_job`` wrote, as the arguments of ``recipe.train`` but its progress."""
+    said = json.loads((job / "job.json").read_text(encoding="utf-8"))
+    recipe = {**said["recipe"], "targets": tuple(said["recipe"]["targets"])}
+    return {
+        "base": Path(said["base"]),
+        "rows": [row_of(row) for row in said["rows"]],
+        "held_out": [row_of(row) for row in said["held_out"]],
+        "recipe": Recipe(**recipe),
+        "work": Path(said["work"]),
+        "mix": None if said["mix"] is None else Mix(**said["mix"]),
+    }
+
+
+def row_of(said: dict[str, Any]) -> TrainRow:
+    """A row from its JSON form."""
+    earlier = tuple((start, end) for start, end in said["earlier"])
+    return TrainRow(said["key"], tuple(said["prompt"]), tuple(said["answer"]), earlier, said["place"])
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """``recipe.train`` in the processes of a launch: takes its arguments, gives its result."""
+
+    launch: Launch
+
+    def __call__(
+        self,
+        base: Path,
+        rows: Sequence[TrainRow],
+        held_out: Sequence[TrainRow],
+        recipe: Recipe,
+        work: Path,
+        progress: Progress,
+        mix: Mix | None = None,
+    ) -> Trained:
+        """Train, and tell the progress of the first process. Raises WorldError when a process fails."""
+        import torch
+
+        self.launch.check(recipe.batch_size)
+        if self.launch.nodes > 1:
+            raise SettingError("several nodes: run the command that --dry-run prints on each of them")
+        job = work / "job"
+        write_job(job, base, rows, held_out, recipe, mix)
+        cpu = not torch.cuda.is_available()
+        words = command(self.launch, job, cpu=cpu)
+        threads = max(1, (os.cpu_count() or 1) // self.launch.processes)
+        env = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+        env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
+        with (work / "processes.log").open("w", encoding="utf-8") as log:
+            process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True, env=env)
+            relay(process, progress)
+        if process.returncode:
+            tail = (work / "processes.log").read_text(encoding="utf-8")[-2000:]
+            raise WorldError(f"training processes ended with {process.returncode}:\n{tail}")
+        facts = checkpoints.read_json(work / "trained.json") or {}
+        return Trained(snapshots_in(work), facts)
+
+
+def relay(process: "subprocess.Popen[str]", progress: Progress) -> None:
+    """Hand on what the first process tells, one JSON object per line, until it ends; end it with this one."""
+    assert process.stdout is not None
+    with process:  # waits, and closes its output
+        try:
+            for line in process.stdout:
+                if line.startswith("{"):
+                    said = json.loads(line)
+                    progress.tell(said.pop("event"), **said)
+        except BaseException:
+            process.terminate()
+            raise

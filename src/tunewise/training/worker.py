@@ -1,0 +1,35 @@
+"""One process of a training launch: ``python -m tunewise.training.worker JOB``, started by accelerate.
+
+Every process runs the same recipe on the same job; the first tells the progress, as JSON lines on standard
+output, and writes ``trained.json`` when all is done.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from tunewise.training import checkpoints
+from tunewise.training.launch import read_job
+from tunewise.training.recipe import train
+
+
+class Lines:
+    """Tells the progress as one JSON object per line."""
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """See Progress."""
+        print(json.dumps({"event": event, **facts}), flush=True)
+
+
+def main(job: Path) -> None:
+    """Train as the job says."""
+    given = read_job(job)
+    trained = train(**given, progress=Lines())
+    if os.environ.get("RANK", "0") == "0":
+        checkpoints.write_json(given["work"] / "trained.json", trained.facts)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

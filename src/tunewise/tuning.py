@@ -1,0 +1,307 @@
+"""``tunewise train``: tune a model on a task's train part, outside of a climb.
+
+What it trains is what the rung of the same name trains: the same prompt, recipe, checks and choice of
+checkpoint.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunewise.api import Opened, open_task
+from tunewise.errors import DataError, SettingError
+from tunewise.progress import Progress, Silent
+from tunewise.rungs.rung import Workbench
+
+if TYPE_CHECKING:
+    from tunewise.training.launch import Launch
+    from tunewise.training.masks import TrainRow
+    from tunewise.training.methods import Method
+    from tunewise.training.recipe import Recipe
+
+STAGES = ("sft",)
+SHOWN_ROWS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of tokens as text; ``loss``: they are learnt."""
+
+    text: str
+    loss: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRow:
+    """One rendered example: ``pieces`` together are exactly what the model reads."""
+
+    place: str
+    tokens: int
+    loss_tokens: int
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What ``train --show`` shows: nothing was trained.
+
+    rows, tokens, loss_tokens: of one pass over the task's rows. passed: the checks that held. causes: of
+    forgetting, that settings and data show. notes: rows that do not fit, the mix.
+    """
+
+    task: str
+    method: str
+    base: str
+    rows: int
+    tokens: int
+    loss_tokens: int
+    longest: int
+    recipe: Mapping[str, Any]
+    examples: tuple[ShownRow, ...]
+    passed: tuple[str, ...]
+    causes: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A finished run. folder: what answers (an adapter, or a whole model). facts: as reports show them."""
+
+    task: str
+    method: str
+    base: str
+    folder: Path
+    facts: Mapping[str, Any]
+    causes: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+
+@dataclass
+class Notes:
+    """Hands progress on and keeps the notes."""
+
+    progress: Progress
+    said: list[str] = field(default_factory=list)
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """See Progress."""
+        if event == "note":
+            self.said.append(str(facts.get("text", "")))
+        self.progress.tell(event, **facts)
+
+
+def train(
+    path_or_task: Any,
+    *,
+    method: str | None = None,
+    stage: str = "sft",
+    out: str | Path | None = None,
+    seed: int = 0,
+    launch: "Launch | None" = None,
+    progress: Progress | None = None,
+) -> TrainingRun:
+    """Tune the task's local weights on its train part, choose the checkpoint on selection, check the result.
+
+    method: ``lora``, ``qlora`` or ``full``; by default ``tune.method``, else ``lora``. out: the folder
+    (``runs/NAME/train``); the same call on the same folder goes on from the last checkpoint. launch: more
+    processes. Raises UserError for what the user can mend, before anything is trained, and WorldError for
+    what ended the run; checkpoints are kept.
+    """
+    from tunewise.rungs.tuned import build
+    from tunewise.training.launch import Launched
+    from tunewise.training.recipe import train as train_here
+
+    notes = Notes(progress or Silent())
+    chosen, bench, opened = prepare(path_or_task, method, stage, out, seed, notes)
+    if launch is not None:
+        launch.check(bench.task.training.batch_size)
+    found = causes_of(bench, chosen)
+    for cause in found:
+        notes.tell("note", text=f"{chosen}: {cause['says']}")
+    trainer = train_here if launch is None or launch.alone else Launched(launch)
+    candidate = build(bench, chosen, trainer)
+    assert candidate.adapter is not None
+    base = base_of(bench).name
+    return TrainingRun(
+        opened.task.name, chosen, base, candidate.adapter, candidate.facts(), tuple(found), tuple(notes.said)
+    )
+
+
+def show(
+    path_or_task: Any,
+    *,
+    method: str | None = None,
+    stage: str = "sft",
+    seed: int = 0,
+    rows: int = SHOWN_ROWS,
+) -> Shown:
+    """Rendered examples with their mask, and every check that needs no training. Trains nothing.
+
+    Raises what ``train`` would raise before its first step.
+    """
+    from tunewise.rungs.prompt import layout_of
+    from tunewise.rungs.tuned import check_before, prepared, recipe_of
+
+    chosen, bench, opened = prepare(path_or_task, method, stage, None, seed, Silent())
+    base = base_of(bench)
+    layout = layout_of(bench)
+    ready = prepared(bench, base, layout)
+    check_before(bench, base, layout, ready.own.rows)
+    own = ready.own.rows
+    return Shown(
+        task=opened.task.name,
+        method=chosen,
+        base=base.name,
+        rows=len(own),
+        tokens=ready.own.tokens,
+        loss_tokens=ready.own.loss_tokens,
+        longest=max(map(len, own)),
+        recipe=asdict(recipe_of(bench, chosen)),
+        examples=tuple(shown_row(base.tokenizer, row) for row in spread(own, rows)),
+        passed=(
+            f"every one of {len(own)} examples has tokens under loss",
+            "the stop token of every answer is under loss",
+            "no answer is cut",
+            "prompts have the token ids that serving sends",
+            f"none of {len(bench.parts.certification)} certification items is among them",
+        ),
+        causes=tuple(causes_of(bench, chosen)),
+        notes=tuple(ready.notes(chosen)),
+    )
+
+
+def launch_command(
+    path_or_task: Any,
+    *,
+    method: str | None = None,
+    stage: str = "sft",
+    out: str | Path | None = None,
+    seed: int = 0,
+    launch: "Launch",
+) -> dict[str, Any]:
+    """What ``--dry-run`` prints: the exact launch command, and the job folder that it reads, written.
+
+    Renders and checks as ``show`` does; trains nothing.
+    """
+    import torch
+
+    from tunewise.rungs.prompt import layout_of
+    from tunewise.rungs.search import selection_items
+    from tunewise.rungs.tuned import SELECTION_ITEMS, check_before, prepared, recipe_of, rows_of
+    from tunewise.training import launch as launching
+
+    chosen, bench, _ = prepare(path_or_task, method, stage, out, seed, Silent())
+    base, layout = base_of(bench), layout_of(bench)
+    launch.check(bench.task.training.batch_size)
+    ready = prepared(bench, base, layout)
+    check_before(bench, base, layout, ready.own.rows)
+    held_out = rows_of(bench, base, layout, selection_items(bench, SELECTION_ITEMS)).rows
+    job = bench.folder.absolute() / chosen / "work" / "job"
+    recipe = recipe_of(bench, chosen)
+    launching.write_job(job, base.folder, ready.all, held_out, recipe, ready.mix)
+    words = launching.command(launch, job, cpu=not torch.cuda.is_available())
+    return {
+        "command": launching.in_words(words),
+        "job": str(job),
+        "method": chosen,
+        "processes": launch.processes * launch.nodes,
+        "nodes": launch.nodes,
+        "strategy": launch.strategy,
+        "steps": total_of(ready, recipe),
+        "batch_size": recipe.batch_size,
+        "rows_of_each_process": recipe.batch_size // (launch.processes * launch.nodes),
+        "notes": ready.notes(chosen),
+    }
+
+
+def total_of(ready: Any, recipe: "Recipe") -> int:
+    """Optimiser steps of the run."""
+    from tunewise.training.recipe import total_steps
+
+    return total_steps(len(ready.own.rows) if ready.mix is None else ready.mix.total, recipe)
+
+
+def prepare(
+    path_or_task: Any,
+    method: str | None,
+    stage: str,
+    out: str | Path | None,
+    seed: int,
+    progress: Progress,
+) -> tuple["Method", Workbench, Opened]:
+    """The method, and a workbench whose calls go to local weights. Raises SettingError and DataError."""
+    from dataclasses import replace
+
+    from tunewise.rungs.tuned import cannot_tune
+    from tunewise.training.methods import METHODS
+
+    if stage not in STAGES:
+        raise SettingError(f"stage {stage!r} is not supported; there is {', '.join(STAGES)}")
+    opened = open_task(path_or_task, seed)
+    tune = opened.task.tune
+    wanted = method or (tune.method if tune is not None else None) or METHODS[0]
+    chosen = next((name for name in METHODS if name == wanted), None)
+    if chosen is None:
+        raise SettingError(f"unknown method {wanted!r}; there are {', '.join(METHODS)}")
+    folder = Path(out) if out is not None else Path("runs") / opened.task.name / "train"
+    bench = replace(
+        opened.bench(folder, seed, progress), ask=lambda door, requests, purpose: door.answer(requests)
+    )
+    if (blocked := opened.parts.blocked_reason()) is not None:
+        raise DataError(f"train: {blocked}")
+    if (reason := cannot_tune(bench)) is not None:
+        raise SettingError(f"nothing can be trained: {reason}")
+    return chosen, bench, opened
+
+
+def base_of(bench: Workbench) -> Any:
+    """The local weights that are tuned."""
+    from tunewise.rungs.tuned import opened
+
+    return opened(bench, None)
+
+
+def causes_of(bench: Workbench, method: "Method") -> list[dict[str, Any]]:
+    """The known causes of forgetting that settings and data show."""
+    from tunewise.rungs.tuned import recipe_of
+    from tunewise.training.forgetting import causes
+    from tunewise.training.methods import DEFAULTS
+    from tunewise.training.mixing import plan_mix
+
+    section, train_rows = bench.task.training.mix, bench.parts.train
+    mix = None
+    if section is not None:  # only whether rows are mixed in counts here, not how many there are
+        mix = plan_mix(len(train_rows), len(train_rows), section.share, 1.0)
+    answers = [example.answer for example in train_rows]
+    found = causes(recipe_of(bench, method), DEFAULTS[method].learning_rate, answers, mix)
+    return [asdict(cause) for cause in found]
+
+
+def spread(rows: Sequence["TrainRow"], count: int) -> list["TrainRow"]:
+    """The shortest row, the longest, and rows between them at even distances."""
+    ordered = sorted(rows, key=len)
+    count = min(count, len(ordered))
+    if count < 2:
+        return ordered[-1:]
+    return [ordered[round(place * (len(ordered) - 1) / (count - 1))] for place in range(count)]
+
+
+def shown_row(tokenizer: Any, row: "TrainRow") -> ShownRow:
+    """A row as text in pieces."""
+    from tunewise.training.masks import segments
+
+    def text(ids: Sequence[int]) -> str:
+        said: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return said
+
+    pieces = tuple(Piece(text(ids), loss) for ids, loss in segments(row))
+    return ShownRow(row.place, len(row), row.loss_tokens, pieces)
