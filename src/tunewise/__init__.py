@@ -19,6 +19,7 @@ _HOME_OF = {
     "estimate": "tunewise.estimation.estimate",
     "bench": "tunewise.benchmarks.bench",
     "train": "tunewise.tuning",
+    "export": "tunewise.exporting",
     "load_task": "tunewise.task",
     "Task": "tunewise.task",
     "Decision": "tunewise.decision",

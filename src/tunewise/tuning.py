@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunewise.api import Opened, open_task
+from tunewise.api import Opened, open_task, write_json
 from tunewise.errors import DataError, SettingError
 from tunewise.progress import Progress, Silent
 from tunewise.rungs.rung import Workbench
@@ -130,10 +130,17 @@ def train(
     trainer = train_here if launch is None or launch.alone else Launched(launch)
     candidate = build(bench, chosen, trainer)
     assert candidate.adapter is not None
-    base = base_of(bench).name
-    return TrainingRun(
-        opened.task.name, chosen, base, candidate.adapter, candidate.facts(), tuple(found), tuple(notes.said)
+    run = TrainingRun(
+        opened.task.name,
+        chosen,
+        base_of(bench).name,
+        candidate.adapter,
+        candidate.facts(),
+        tuple(found),
+        tuple(notes.said),
     )
+    write_json(bench.folder / "train.json", {"model": run.base, **run.to_json()})
+    return run
 
 
 def show(

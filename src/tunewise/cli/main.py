@@ -11,6 +11,7 @@ import typer
 from tunewise.cli.advise import advise
 from tunewise.cli.bench import bench
 from tunewise.cli.estimate import estimate
+from tunewise.cli.export import export
 from tunewise.cli.plan import plan
 from tunewise.cli.score import score
 from tunewise.cli.train import train
@@ -215,6 +216,7 @@ app.command()(plan)
 app.command()(estimate)
 app.command()(bench)
 app.command()(train)
+app.command()(export)
 
 
 def _names(rungs: str | None) -> list[str] | None:

@@ -1,0 +1,30 @@
+"""``tunewise export``: parse, call, print."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder of decide or train.")],
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Add the adapter to its base: a whole model.")
+    ] = False,
+    rung: Annotated[str | None, typer.Option(help="Which, where several were tuned.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write; default RUN/export.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Write what a run tuned in a form that other programs load."""
+    from tunewise.exporting import export as export_run
+
+    done = export_run(run, rung=rung, merge=merge, out=out)
+    if as_json:
+        print(json.dumps(done.to_json(), indent=2))
+        return
+    print(f"{done.kind} of {done.base}: {done.folder} ({done.bytes / 2**20:.1f} MiB)")
+    for problem in done.problems:
+        print(f"  vLLM would not serve it: {problem}")
+    if done.serve is not None:
+        print(f"  {done.serve}")

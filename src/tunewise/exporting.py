@@ -1,0 +1,163 @@
+"""``tunewise export``: what a run tuned, in a form that other programs load.
+
+An adapter is copied in PEFT's layout, checked against what vLLM serves; with ``merge`` it is added to its
+base and written as a whole model in safetensors, which plain transformers loads.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewise.errors import RunError, SettingError
+
+# What --max-lora-rank takes: MaxLoRARanks in vllm/config/lora.py. Fully trained layers, biases and DoRA are
+# what its adapter loader refuses (vllm/lora/peft_helper.py).
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+METHODS = ("lora", "qlora", "full")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """kind: ``adapter`` or ``model``. problems: why vLLM would not serve it, empty when it would.
+
+    serve: the line that starts vLLM with it; None when it would not.
+    """
+
+    kind: str
+    folder: Path
+    base: str
+    bytes: int
+    problems: tuple[str, ...]
+    serve: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+
+def export(
+    run: str | Path, *, rung: str | None = None, merge: bool = False, out: str | Path | None = None
+) -> Exported:
+    """Write what a run tuned into ``out`` (by default ``RUN/export``).
+
+    run: a folder of ``decide`` or of ``train``. rung: which, where several were tuned. merge: an adapter
+    becomes a whole model. Raises RunError when nothing was tuned there or its base is gone, SettingError
+    when ``out`` exists.
+    """
+    home = find_tuned(Path(run), rung)
+    base, name = base_of(Path(run))
+    into = Path(out) if out is not None else Path(run) / "export"
+    if into.exists() and any(into.iterdir()):
+        raise SettingError(f"{into} exists already and is not empty; name another folder with --out")
+    into.mkdir(parents=True, exist_ok=True)
+    problems: tuple[str, ...] = ()
+    rank = None
+    if home.name == "model":
+        kind = "model"
+        copy(home, into)
+    elif merge:
+        kind = "model"
+        write_merged(base, home, into)
+    else:
+        kind = "adapter"
+        copy(home, into)
+        config = json.loads((into / "adapter_config.json").read_text(encoding="utf-8"))
+        problems, rank = vllm_problems(config), vllm_rank(int(config["r"]))
+    size = sum(file.stat().st_size for file in into.glob("*.safetensors"))
+    line = None if problems else serve_line(name, into, kind, rank)
+    return Exported(kind, into, name, size, problems, line)
+
+
+def find_tuned(run: Path, rung: str | None) -> Path:
+    """The folder of the tuned adapter or model. Raises RunError when there is none, or none of that name."""
+    places = {
+        method: folder
+        for method in METHODS
+        for home in (run / "rungs" / method, run / method)
+        for folder in (home / "adapter", home / "model")
+        if folder.is_dir()
+    }
+    if rung is not None and rung not in places:
+        raise RunError(f"{run} holds no tuned {rung!r}; it has {', '.join(places) or 'none'}")
+    chosen = rung or chosen_in(run)
+    if chosen in places:
+        return places[chosen]
+    if len(places) == 1:
+        return next(iter(places.values()))
+    if not places:
+        raise RunError(f"{run} holds nothing that was tuned: no adapter and no model")
+    raise RunError(f"{run} holds several: {', '.join(places)}; name one with --rung")
+
+
+def chosen_in(run: Path) -> str | None:
+    """The winner of a decision, where the folder holds one."""
+    path = run / "decision.json"
+    choice: str | None = json.loads(path.read_text(encoding="utf-8"))["choice"] if path.is_file() else None
+    return choice
+
+
+def base_of(run: Path) -> tuple[Path, str]:
+    """Folder and name of the base that a run tuned."""
+    from tunewise.models.embedded import embedded_folder
+    from tunewise.models.weights import model_folder
+
+    for name in ("task.json", "train.json"):
+        path = run / name
+        if path.is_file():
+            said = json.loads(path.read_text(encoding="utf-8"))
+            spec = (said.get("tune") or {}).get("model") or said.get("model")
+            if isinstance(spec, str):
+                return (embedded_folder() if spec == "embedded" else model_folder(spec)), spec
+    raise RunError(f"{run} does not say which base was tuned: expected task.json or train.json in it")
+
+
+def copy(folder: Path, into: Path) -> None:
+    """All files but our own mark."""
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and file.name != "whole.json":
+            shutil.copyfile(file, into / file.name)
+
+
+def write_merged(base: Path, adapter: Path, into: Path) -> None:
+    """The base with the adapter's differences added, in the number format that it answers in here."""
+    from tunewise.models import weights
+
+    model = weights.load_model(base, adapter)
+    weights.copy_meaning(base, into)
+    with weights.quiet_transformers():
+        model.save_pretrained(into)
+
+
+def vllm_problems(config: dict[str, Any]) -> tuple[str, ...]:
+    """Why vLLM would not serve an adapter with this ``adapter_config.json``; empty when it would."""
+    found = []
+    rank = int(config["r"])
+    if rank > VLLM_RANKS[-1]:
+        found.append(f"rank {rank} is above {VLLM_RANKS[-1]}, the highest that vLLM serves")
+    if config.get("bias", "none") != "none":
+        found.append(f"trained biases ({config['bias']}) are not served")
+    if config.get("modules_to_save"):
+        layers = ", ".join(config["modules_to_save"])
+        found.append(f"fully trained layers ({layers}) are not served; merge instead")
+    if config.get("use_dora"):
+        found.append("DoRA is not served; merge instead")
+    return tuple(found)
+
+
+def vllm_rank(rank: int) -> int | None:
+    """The smallest --max-lora-rank that holds ``rank``; None above all."""
+    return next((most for most in VLLM_RANKS if most >= rank), None)
+
+
+def serve_line(base: str, folder: Path, kind: str, rank: int | None, more: Sequence[str] = ()) -> str:
+    """The line that starts vLLM with the model, or with the base and its adapters."""
+    if kind == "model":
+        return f"vllm serve {folder}"
+    adapters = " ".join([f"{folder.name}={folder}", *more])
+    return (
+        f"vllm serve {base} --enable-lora --max-lora-rank {rank} --max-loras {1 + len(more)} "
+        f"--lora-modules {adapters}"
+    )

@@ -1,0 +1,86 @@
+"""What is exported loads in plain PEFT and plain transformers, and vLLM's limits are said."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tunewise.errors import RunError, SettingError
+from tunewise.exporting import export, vllm_problems, vllm_rank
+from tunewise.progress import Silent
+from tunewise.training.checkpoints import publish
+from tunewise.training.recipe import Recipe, quiet, train
+
+
+@pytest.fixture(scope="module")
+def run(tiny, rows, tmp_path_factory) -> Path:
+    """A folder as ``tunewise train`` leaves it."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("run")
+    recipe = Recipe(5e-3, 1.0, 0.0, 1.0, 4, 8, 0, "fp32")
+    trained = train(tiny, rows[:16], (), recipe, folder / "work", Silent())
+    snapshot = trained.snapshots[-1].folder
+
+    def write(into):
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copyfile(snapshot / name, into / name)
+
+    publish(folder / "lora" / "adapter", write)
+    (folder / "train.json").write_text(json.dumps({"model": str(tiny)}), encoding="utf-8")
+    return folder
+
+
+def test_the_adapter_loads_in_plain_peft_and_merged_in_plain_transformers_with_the_same_logits(
+    run, tiny, rows, tmp_path
+):
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    beside, merged = export(run, out=tmp_path / "a"), export(run, merge=True, out=tmp_path / "m")
+    assert (beside.kind, merged.kind) == ("adapter", "model")
+    ids = torch.tensor([rows[0].ids])
+    with quiet(), torch.no_grad():
+        base = AutoModelForCausalLM.from_pretrained(tiny)
+        adapted = PeftModel.from_pretrained(base, str(beside.folder))(input_ids=ids).logits
+        whole = AutoModelForCausalLM.from_pretrained(merged.folder)(input_ids=ids).logits
+        plain = AutoModelForCausalLM.from_pretrained(tiny)(input_ids=ids).logits
+    torch.testing.assert_close(whole, adapted, atol=1e-4, rtol=1e-4)
+    assert float((whole - plain).abs().max()) > 1e-3
+    tokenizer = AutoTokenizer.from_pretrained(merged.folder)
+    assert tokenizer.chat_template
+    assert beside.serve == (
+        f"vllm serve {tiny} --enable-lora --max-lora-rank 8 --max-loras 1 --lora-modules a={beside.folder}"
+    )
+    assert merged.serve == f"vllm serve {merged.folder}"
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"r": 600}, "rank 600 is above 512"),
+        ({"r": 8, "bias": "all"}, "biases"),
+        ({"r": 8, "modules_to_save": ["lm_head"]}, "lm_head"),
+        ({"r": 8, "use_dora": True}, "DoRA"),
+    ],
+)
+def test_what_vllm_would_refuse_is_named(config, says):
+    assert says in vllm_problems(config)[0]
+    assert vllm_problems({"r": 8, "bias": "none"}) == ()
+
+
+@pytest.mark.parametrize(("rank", "most"), [(1, 1), (4, 8), (8, 8), (100, 128), (600, None)])
+def test_the_smallest_rank_of_vllm_that_holds_the_adapter(rank, most):
+    assert vllm_rank(rank) == most
+
+
+def test_what_cannot_be_exported_says_why(run, tmp_path):
+    with pytest.raises(RunError, match="nothing that was tuned"):
+        export(tmp_path)
+    with pytest.raises(RunError, match="no tuned 'full'; it has lora"):
+        export(run, rung="full")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(SettingError, match="is not empty"):
+        export(run, out=tmp_path / "full")
