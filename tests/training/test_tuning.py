@@ -185,3 +185,32 @@ def test_the_command_line_shows_and_refuses_without_a_traceback(task_file, capsy
         main()
     assert ended.value.code == 2
     assert "unknown method 'dora'" in capsys.readouterr().err
+
+
+def test_methods_are_compared_on_the_same_items_each_at_its_best_rate(task_file):
+    from tunewise.tuning_compared import compare_methods
+
+    found = compare_methods(task_file(), ["full", "lora"], out="both", rates=2)
+    full, lora = found.rows
+    assert (full.method, full.difference) == ("full", None)
+    assert lora.difference is not None
+    assert lora.difference.n == lora.items == len(lora.scores) == 8
+    assert [tried["learning_rate"] for tried in lora.tried] == [2e-4, 6.7e-5]
+    assert lora.learning_rate in (2e-4, 6.7e-5)
+    assert full.share == 1.0
+    assert full.checkpoint_bytes > lora.checkpoint_bytes
+    assert found.ten_tasks == {
+        "full": 10 * full.checkpoint_bytes,
+        "lora": found.base_bytes + 10 * lora.checkpoint_bytes,
+    }
+    assert found.swap_seconds is not None
+    assert found.swap_seconds > 0
+    assert any(said.startswith("lora: adapters train") for said in found.claims)
+    json.dumps(found.to_json())
+
+
+def test_one_method_alone_is_no_comparison(task_file):
+    from tunewise.tuning_compared import compare_methods
+
+    with pytest.raises(SettingError, match="two or three different methods"):
+        compare_methods(task_file(), ["lora", "lora"])

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from tunewise.tuning import Shown, TrainingRun
+    from tunewise.tuning_compared import MethodComparison
 
 TaskFile = Annotated[Path, typer.Argument(metavar="TASK", help="The task file (YAML).")]
 
@@ -33,6 +34,10 @@ def train(
     processes: Annotated[int, typer.Option(help="Processes (GPUs) on each node.")] = 1,
     nodes: Annotated[int, typer.Option(help="Nodes.")] = 1,
     strategy: Annotated[str, typer.Option(help="With several processes: ddp, fsdp2 or deepspeed.")] = "ddp",
+    compare: Annotated[
+        str | None, typer.Option(help="Methods to compare, e.g. full,lora,qlora: one measured table.")
+    ] = None,
+    rates: Annotated[int, typer.Option(help="With --compare: rates to choose from on selection.")] = 3,
     host: Annotated[str | None, typer.Option(help="Address of the first node.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
@@ -46,6 +51,14 @@ def train(
     if show:
         shown = package.show(task, rows=rows, **chosen)
         _print(shown.to_json()) if as_json else print_shown(shown)
+        return
+    if compare is not None:
+        from tunewise.tuning_compared import compare_methods
+
+        names = [name.strip() for name in compare.split(",") if name.strip()]
+        with progress_for(sys.stderr) as progress:
+            table = compare_methods(task, names, out=out, seed=seed, rates=rates, progress=progress)
+        _print(table.to_json()) if as_json else print_comparison(table)
         return
     if dry_run:
         plan = package.launch_command(task, out=out, launch=launch, **chosen)
@@ -119,3 +132,45 @@ def print_run(run: "TrainingRun") -> None:
     print(f"  checks: {checks}")
     for cause in run.causes:
         print(f"  known cause of forgetting: {cause['says']}")
+
+
+def print_comparison(found: "MethodComparison") -> None:
+    """One table, what ten tasks take, the claims beside what was measured."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, title=f"{found.task}: {found.metric}", title_justify="left")
+    for heading in (
+        "method",
+        "rate",
+        "trained",
+        "memory",
+        "seconds",
+        "tokens/s",
+        "MB",
+        "quality",
+        "difference",
+    ):
+        table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
+    for row in found.rows:
+        memory = "" if row.memory_bytes is None else f"{row.memory_bytes / 2**30:.2f} GiB"
+        other = row.difference
+        table.add_row(
+            row.method,
+            f"{row.learning_rate:g}",
+            f"{row.share:.2%}",
+            memory,
+            f"{row.seconds:.0f}",
+            f"{row.tokens_per_second or 0:.0f}",
+            f"{row.checkpoint_bytes / 1e6:.1f}",
+            "" if row.quality is None else f"{row.quality:.3f} (n {row.items})",
+            "" if other is None else f"{other.difference:+.3f} [{other.low:+.3f}, {other.high:+.3f}]",
+        )
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    ten = ", ".join(f"{method} {size / 1e6:.0f} MB" for method, size in found.ten_tasks.items())
+    print(f"ten tasks on disk, base included: {ten}")
+    if found.swap_seconds is not None:
+        print(f"to another adapter on a loaded base: {found.swap_seconds:.2f} s")
+    for claim, value in found.claims.items():
+        print(f"  {claim}; {value}")
