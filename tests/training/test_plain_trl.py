@@ -46,7 +46,8 @@ def plain_script(tiny, rows, method, folder):
     )
     args = SFTConfig(
         output_dir=str(folder), per_device_train_batch_size=8, num_train_epochs=4, seed=3, data_seed=3,
-        learning_rate=RECIPES[method].learning_rate, weight_decay=0.01, max_grad_norm=1.0, warmup_steps=1,
+        completion_only_loss=True, learning_rate=RECIPES[method].learning_rate, weight_decay=0.01,
+        max_grad_norm=1.0, warmup_steps=1,
         lr_scheduler_type="cosine", bf16=False, use_cpu=True, gradient_checkpointing=False, logging_steps=1,
         save_strategy="no", report_to="none", disable_tqdm=True, max_length=None,
     )  # fmt: skip
