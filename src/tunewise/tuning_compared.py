@@ -181,7 +181,7 @@ def measured(
     values = [bench.score(item, answer).value for item, answer in zip(items, answers, strict=True)]
     scores = tuple(0.0 if value is None else value for value in values)
     facts = best.facts()
-    size = facts.get("adapter_bytes", facts.get("model_bytes"))
+    size: int = facts["model_bytes"] if method == "full" else facts["adapter_bytes"]
     return MethodRow(
         method=method,
         learning_rate=facts["learning_rate"],
@@ -191,7 +191,7 @@ def measured(
         memory_bytes=(facts.get("memory") or {}).get("peak_bytes"),
         seconds=facts["seconds"],
         tokens_per_second=facts["tokens_per_second"],
-        checkpoint_bytes=int(size),
+        checkpoint_bytes=size,
         quality=fmean(scores) if scores else None,
         items=len(scores),
         held_out_loss=loss_of(facts),
