@@ -24,7 +24,7 @@ name: codes
 instruction: Say the code.
 examples: rows.jsonl
 metric: exact
-target: 0.9
+target: 0.7
 model: {scripted: "stale_script:reply"}
 knowledge: {documents: docs, changes: weekly, documents_after: docs-after}
 """

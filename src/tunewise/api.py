@@ -21,13 +21,14 @@ from tunewise.evidence.baselines import baselines
 from tunewise.evidence.limits import SHARE, TOLERANCE
 from tunewise.evidence.references import refuse_wrong_references
 from tunewise.evidence.runner import Runner
+from tunewise.left_out import alpha_of, static_reasons
 from tunewise.measures import check_files, write_to_label
 from tunewise.models.door import Answer, Door
 from tunewise.models.open import open_door
 from tunewise.openings import opening_number
 from tunewise.planning import Plan, make_plan, measure_speed, refuse_too_long
 from tunewise.progress import Progress, Silent
-from tunewise.run import Clocked, Run, alpha_of, static_reasons
+from tunewise.run import Clocked, Run
 from tunewise.rungs.order import rungs_for
 from tunewise.rungs.rung import Workbench
 from tunewise.running_costs import economics_of, sampled_rungs

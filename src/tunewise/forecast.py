@@ -139,8 +139,8 @@ def plan(
     mend.
     """
     from tunewise.api import open_task
+    from tunewise.left_out import static_reasons
     from tunewise.progress import Silent
-    from tunewise.run import static_reasons
     from tunewise.rungs.names import NOT_YET, WEIGHTS
     from tunewise.rungs.order import rungs_for
 

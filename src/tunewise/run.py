@@ -10,12 +10,13 @@ from typing import Any
 from tunewise.data import Example
 from tunewise.decision import Build, RungResult
 from tunewise.errors import BudgetEnded
-from tunewise.evidence.judgement import ALPHA, Test, allowance, judge, make_test
+from tunewise.evidence.judgement import ALPHA, Test, judge, make_test
 from tunewise.evidence.limits import Probe
 from tunewise.evidence.metrics import metric_of
 from tunewise.evidence.records import Evidence, Outcome, Score
 from tunewise.evidence.runner import Runner
 from tunewise.ladder import Gap, Step, climb
+from tunewise.left_out import without_overlap
 from tunewise.measures import (
     Measures,
     gather_judged,
@@ -29,9 +30,7 @@ from tunewise.progress import Progress
 from tunewise.rungs.constrained import Constrained, constrained_beside
 from tunewise.rungs.gaps import measure_gap
 from tunewise.rungs.grammars import grammar_of
-from tunewise.rungs.names import LEARNS_FROM_ROWS, TUNED
 from tunewise.rungs.rung import Candidate, Rung, Workbench
-from tunewise.rungs.tuned import method_that_fits
 from tunewise.spending import Spending
 from tunewise.splits import Parts
 from tunewise.staleness import Staleness, measure_staleness
@@ -356,53 +355,3 @@ class Clocked:
             self._marked = time.monotonic()
             self._store.log(event, facts)
         self._spending.check_time()
-
-
-def without_overlap(parts: Parts, rung: str) -> Parts:
-    """The parts a rung may learn from: no train rows for ``rag`` when they overlap with certification.
-
-    Rungs that live from rows are left out altogether in that case (see ``left_out``).
-    """
-    if rung in LEARNS_FROM_ROWS or parts.blocked_reason() is None:
-        return parts
-    return replace(parts, train=())
-
-
-def static_reasons(
-    rungs: Sequence[Rung], bench: Workbench, asked_for: Sequence[str] | None
-) -> dict[str, str]:
-    """The rungs that are out before any call is made, each with its reason; the others share alpha."""
-    reasons = {}
-    blocked = bench.parts.blocked_reason()
-    for rung in rungs:
-        if asked_for is not None and rung.name not in asked_for:
-            reasons[rung.name] = "not asked for"
-        elif asked_for is None and (reason := not_this_method(rung.name, bench)) is not None:
-            reasons[rung.name] = reason
-        elif blocked is not None and rung.name in LEARNS_FROM_ROWS:
-            reasons[rung.name] = blocked
-        elif (reason := rung.cannot_help(bench)) is not None:
-            reasons[rung.name] = reason
-    return reasons
-
-
-def not_this_method(rung: str, bench: Workbench) -> str | None:
-    """Why a rung that trains weights is left out: one method climbs, ``tune.method``, by default lora.
-
-    Where the estimate says that lora does not fit this machine's GPU and qlora does, qlora climbs instead.
-    """
-    if rung not in TUNED or bench.tune_door is None:
-        return None
-    tune = bench.task.tune
-    method, why = (
-        (tune.method, "") if tune is not None and tune.method is not None else method_that_fits(bench)
-    )
-    if rung == method:
-        return None
-    return f"tuning climbs with {method}{why}; name {rung} with --rungs or tune.method to have it measured"
-
-
-def alpha_of(store: Store, rungs: Sequence[Rung], left_out: Mapping[str, str], opening: int) -> float:
-    """The false-*meets* budget of each rung, frozen in the store at the start of the run."""
-    in_play: Any = store.freeze("rungs in play", [r.name for r in rungs if r.name not in left_out])
-    return allowance(len(in_play), int(store.freeze("opening", opening)))

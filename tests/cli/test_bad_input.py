@@ -158,11 +158,11 @@ def test_priced_calls_need_a_yes_without_a_terminal(folder):
 def test_a_spent_budget_ends_the_run_with_5_and_its_decision(folder):
     with running_mock() as url:
         model = {"endpoint": url, "name": "m", "usd_per_million": {"input": 100.0, "output": 100.0}}
-        done = decide(folder, "--max-usd", "0.2", "--json", model=model, decoding={"max_new_tokens": 8})
+        done = decide(folder, "--max-usd", "0.12", "--json", model=model, decoding={"max_new_tokens": 8})
     assert done.returncode == 5, done.stderr
     decision = json.loads(done.stdout)
     assert decision["ended_by"] == "budget"
-    assert 0 < decision["spent"]["usd"] <= 0.2
+    assert 0 < decision["spent"]["usd"] <= 0.12
 
 
 def test_a_second_process_on_one_run_is_refused(folder):

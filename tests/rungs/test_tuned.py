@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tunewise.run import static_reasons
+from tunewise.left_out import static_reasons
 from tunewise.rungs.order import rungs_for
 from tunewise.rungs.tuned import method_that_fits
 from tunewise.task import Tune
