@@ -42,7 +42,7 @@ LEFT_OUT: Mapping[str, Reason] = {
     "rag": _nothing_to_look_up,
     "lora": _cannot_train,
     "qlora": lambda f: "it takes the place of lora only where lora does not fit into memory",
-    "full": _cannot_train,
+    "full": lambda f: "tuning climbs with lora; name full with --rungs or tune.method to have it measured",
     "distilled": lambda f: "no teacher is named (teacher)",
     "cpt-sft": lambda f: _cannot_train(f) or _nothing_to_look_up(f),
     "rag-lora": lambda f: _cannot_train(f) or _nothing_to_look_up(f),
