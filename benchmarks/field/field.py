@@ -84,7 +84,7 @@ def banking(data: Path, folder: Path) -> None:
 def policy(data: Path, folder: Path) -> None:
     """A question about a website's privacy policy; the stored context is never shown, the index holds it."""
     dev = some(read(data / "policy_qa/policyqa_dev.jsonl"), 400)
-    test = some(read(data / "policy_qa/policyqa_test.jsonl"), 300)
+    test = some(read(data / "policy_qa/policyqa_test.jsonl"), 900)[300:]  # the first 300 were opened before
     write(folder / "train.jsonl", (question(r) for r in dev[:300]))
     write(folder / "selection.jsonl", (question(r) for r in dev[300:]))
     write(folder / "certification.jsonl", (question(r) for r in test))
