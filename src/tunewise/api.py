@@ -4,7 +4,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tunewise.evidence.limits import SHARE, TOLERANCE
 from tunewise.evidence.references import refuse_wrong_references
 from tunewise.evidence.runner import Runner
 from tunewise.left_out import alpha_of, static_reasons
+from tunewise.marked_yaml import nearest
 from tunewise.measures import check_files, write_to_label
 from tunewise.models.door import Answer, Door
 from tunewise.models.open import open_door
@@ -38,6 +39,7 @@ from tunewise.staleness import Staleness, check_after
 from tunewise.store import Store
 from tunewise.task import EndpointSpec, PartPaths, Task, load_task
 from tunewise.task_scores import score_answer
+from tunewise.task_guard import MODES, Guard
 
 LIMITS_PROVE = {"share_wanted": SHARE, "share_proved": SHARE - TOLERANCE}
 
@@ -134,6 +136,7 @@ def decide(
     rungs: Sequence[str] | None = None,
     exhaustive: bool = False,
     max_usd: float | None = None,
+    guard: str | None = None,
     yes: bool = False,
     confirm: Callable[[Plan], bool] | None = None,
     progress: Progress | None = None,
@@ -143,12 +146,13 @@ def decide(
     out: the run folder (``runs/NAME`` by default); the same call on the same folder resumes.
     rungs: only these; exhaustive: measure every rung on every certification item.
     max_usd: cap on money over the whole run, beside ``budget.usd``. Priced calls need ``yes``,
-    ``max_usd`` or a ``confirm`` that says True to the plan. Raises UserError for what the user can
+    ``max_usd`` or a ``confirm`` that says True to the plan. guard: ``on``, ``full`` (no time budget) or
+    ``off``, in place of the task's ``guard.mode``. Raises UserError for what the user can
     mend and WorldError when something outside failed; both leave all that was measured in ``out``.
     A budget that ends the run is no error: the Decision says ``ended_by`` ``budget``.
     """
     progress = progress or Silent()
-    opened = open_task(path_or_task, seed)
+    opened = with_guard(open_task(path_or_task, seed), guard)
     task = opened.task
     folder = Path(out) if out is not None else Path("runs") / task.name
     bench = opened.bench(folder / "rungs", seed, progress)
@@ -180,6 +184,16 @@ def decide(
         finally:
             run.runner.close()
         return decision
+
+
+def with_guard(opened: Opened, mode: str | None) -> Opened:
+    """The opened task with another ``guard.mode``; None leaves it. Raises SettingError for another word."""
+    if mode is None:
+        return opened
+    if mode not in MODES:
+        raise SettingError(f"guard: expected {', '.join(MODES)}, got {mode!r}{nearest(mode, MODES)}")
+    guard = (opened.task.guard or Guard()).model_copy(update={"mode": mode})
+    return replace(opened, task=opened.task.model_copy(update={"guard": guard}))
 
 
 def _agree(

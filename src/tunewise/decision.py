@@ -40,8 +40,26 @@ class RungResult:
 
     @property
     def verdict(self) -> Verdict | None:
-        """Of quality and limits together; None when it was not measured."""
-        return verdict_of(self.evidence, self.probe)
+        """Of quality, limits and guard together; None when it was not measured."""
+        return verdict_of(self.evidence, self.probe, self.held_back)
+
+    @property
+    def guard(self) -> Mapping[str, Any] | None:
+        """What the forgetting guard found; None where nothing was trained."""
+        return self.build.facts.get("guard") if self.build is not None else None
+
+    @property
+    def held_back(self) -> str | None:
+        """Why it may not win whatever it answers; None when it may."""
+        return held_back(self.build.facts) if self.build is not None else None
+
+
+def held_back(facts: Mapping[str, Any]) -> str | None:
+    """Why the guard keeps a built rung from winning, by its facts; None when it does not."""
+    guard = facts.get("guard")
+    if not guard or guard["verdict"] != "failed" or guard.get("forgetting") == "ignore":
+        return None
+    return f"it forgets: {guard['why']}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +171,18 @@ def rung_json(result: RungResult) -> dict[str, Any]:
         "calls": len(evidence.outcomes),
         "tokens_in": total(o.tokens_in for o in evidence.outcomes),
         "tokens_out": total(o.tokens_out for o in evidence.outcomes),
-        "build": {"seconds": result.build.seconds, "usd": result.build.usd, **result.build.facts}
-        if result.build
-        else None,
+        "build": build_json(result.build),
+        "guard": None if result.guard is None else dict(result.guard),
         "notes": list(evidence.notes),
     }
+
+
+def build_json(build: Build | None) -> dict[str, Any] | None:
+    """What building took and chose; the guard stands beside it."""
+    if build is None:
+        return None
+    facts = {name: value for name, value in build.facts.items() if name != "guard"}
+    return {"seconds": build.seconds, "usd": build.usd, **facts}
 
 
 def all_items(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
@@ -273,6 +298,8 @@ def _reasons(
         lines.append(f"No rung was proved to meet {bar} before the budget ended the run.")
     elif any(r.verdict == "not_proved" for r in lighter):
         lines.append(f"No rung is proved to meet {bar}: the data cannot tell.")
+    elif any(r.evidence and r.evidence.verdict == "meets" and r.held_back for r in lighter):
+        lines.append(f"No rung meets {bar} without forgetting what the base model could do.")
     elif any(r.evidence and r.evidence.verdict == "meets" for r in lighter):
         lines.append(f"No rung meets {bar} and every limit as well.")
     elif lighter:
@@ -281,7 +308,9 @@ def _reasons(
         lines.append(f"No rung could be tried against {bar}.")
     for result in lighter:
         if result.evidence:
-            lines.append(f"{result.rung} {_in_words(result.evidence, bar)}{_gap_in_words(result.gap)}.")
+            held = f", but does not win: {result.held_back}" if result.held_back else ""
+            said = f"{_in_words(result.evidence, bar)}{held}{_gap_in_words(result.gap)}"
+            lines.append(f"{result.rung} {said}.")
             if result.probe is not None:
                 lines += [f"{result.rung}: its {limit_in_words(limit)}." for limit in result.probe.limits]
     lines += [f"{r.rung} was skipped: {r.skipped_because}." for r in results if r.skipped_because]
@@ -312,6 +341,11 @@ def _flips(choice: RungResult | None, lighter: Sequence[RungResult], bar: Bar) -
         if evidence is None or evidence.low is None:
             continue
         lines += limit_flips(result.rung, result.probe)
+        if result.held_back is not None and evidence.verdict == "meets":
+            lines.append(
+                f"guard.forgetting: ignore would hand over {result.rung}; to keep what the base could do: "
+                f"{'; '.join((result.guard or {}).get('advice') or ['train less'])}."
+            )
         if evidence.verdict == "not_proved" and evidence.more_items:
             lines.append(
                 f"About {evidence.more_items} more certification items would probably settle {result.rung}"

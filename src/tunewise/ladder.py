@@ -42,17 +42,25 @@ class Step(Generic[C]):
     evidence: Evidence | None = None
     probe: Probe | None = None
     gap: Gap | None = None
+    held_back: str | None = None
 
     @property
     def verdict(self) -> Verdict | None:
-        """Of quality and limits together; None when the rung was not measured."""
-        return verdict_of(self.evidence, self.probe)
+        """Of quality, limits and guard together; None when the rung was not measured."""
+        return verdict_of(self.evidence, self.probe, self.held_back)
 
 
-def verdict_of(evidence: Evidence | None, probe: Probe | None) -> Verdict | None:
-    """A rung meets when its quality does and every limit holds; limits are tried where quality meets."""
+def verdict_of(
+    evidence: Evidence | None, probe: Probe | None, held_back: str | None = None
+) -> Verdict | None:
+    """A rung meets when its quality does, every limit holds and nothing holds it back.
+
+    Limits are tried where quality meets. held_back: why a rung may not win whatever it answers (the guard).
+    """
     if evidence is None or evidence.verdict != "meets":
         return None if evidence is None else evidence.verdict
+    if held_back is not None:
+        return "falls_short"
     return "meets" if probe is None or probe.verdict is None else probe.verdict
 
 
@@ -64,6 +72,7 @@ def climb(
     gather: Callable[[R, C], Evidence],
     probe: Callable[[R, C], Probe | None] = lambda rung, candidate: None,
     diagnose: Callable[[R, C, Evidence], Gap | None] = lambda rung, candidate, evidence: None,
+    holds_back: Callable[[C], str | None] = lambda candidate: None,
     on_not_proved: Literal["climb", "stop"] = "climb",
     exhaustive: bool = False,
 ) -> Iterator[Step[C]]:
@@ -73,7 +82,8 @@ def climb(
     not proved); ``exhaustive`` measures every rung. ``cannot_help``, ``build``, ``gather``, ``probe`` and
     ``diagnose`` may raise: the steps yielded before stand. ``probe`` tries the limits of rungs whose
     quality meets. ``diagnose`` is asked only of rungs whose quality does not; what it found is on the
-    steps that the rungs above are given.
+    steps that the rungs above are given. ``holds_back`` says why a rung may not win though its quality meets;
+    the climb then goes on.
     """
     steps: list[Step[C]] = []
     ended_by: str | None = None
@@ -84,12 +94,22 @@ def climb(
         else:
             candidate = build(rung, tuple(steps))
             evidence = gather(rung, candidate)
-            if evidence.verdict == "meets":
+            held_back = holds_back(candidate)
+            probed: Probe | None = None
+            gap: Gap | None = None
+            if evidence.verdict == "meets" and held_back is None:
                 probed = probe(rung, candidate)
                 gap = limit_gap(probed)
-            else:
-                probed, gap = None, diagnose(rung, candidate, evidence)
-            step = Step(rung.name, candidate=candidate, evidence=evidence, probe=probed, gap=gap)
+            elif evidence.verdict != "meets":
+                gap = diagnose(rung, candidate, evidence)
+            step = Step(
+                rung.name,
+                candidate=candidate,
+                evidence=evidence,
+                probe=probed,
+                gap=gap,
+                held_back=held_back,
+            )
             ended_by = None if exhaustive else _why_stop(step, on_not_proved)
         steps.append(step)
         yield step

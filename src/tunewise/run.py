@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.data import Example
-from tunewise.decision import Build, RungResult
+from tunewise.decision import Build, RungResult, held_back
 from tunewise.errors import BudgetEnded
 from tunewise.evidence.judgement import ALPHA, Test, judge, make_test
 from tunewise.evidence.limits import Probe
@@ -79,6 +79,7 @@ class Run:
             gather=self.gather,
             probe=self.probe,
             diagnose=self.diagnose,
+            holds_back=lambda candidate: held_back(candidate.facts()),
             on_not_proved=self.task.on_not_proved,
             exhaustive=self.exhaustive,
         )

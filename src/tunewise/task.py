@@ -31,6 +31,7 @@ from tunewise.task_fields import (
     a_text,
     mistake,
 )
+from tunewise.task_guard import GuardSection
 from tunewise.task_limits import Economics, Limits
 from tunewise.task_metric import checked_options, known_metric, metric_mistakes, split_metric
 from tunewise.task_mistakes import explain, take_out_not_yet
@@ -40,7 +41,7 @@ from tunewise.task_training import Training
 
 # Keys of the design whose rung or measure does not exist yet, by the section they stand in.
 NOT_YET: Mapping[tuple[str, ...], frozenset[str]] = {
-    (): frozenset({"teacher", "guard"}),
+    (): frozenset({"teacher"}),
 }
 
 
@@ -219,6 +220,7 @@ class Task(Section):
     model: ModelSpec = "embedded"
     tune: Tune | None = None
     training: Training = Training()
+    guard: GuardSection | None = None
     economics: Economics | None = None
     style: Style | None = None
     judge: JudgeSpec | None = None
@@ -251,6 +253,10 @@ class Task(Section):
         for side in ("reference", "base") if self.style is not None else ():
             if getattr(self.style, side) is not None:
                 plain["style"][side] = _content(getattr(self.style, side))
+        if self.guard is None:
+            del plain["guard"]
+        else:
+            plain["guard"] = self.guard.settings()
         if self.judge is not None:
             plain["judge"]["rubric"] = _content(self.judge.rubric)
             if self.judge.labels is not None:

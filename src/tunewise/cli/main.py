@@ -114,6 +114,9 @@ def decide(
     ] = False,
     max_usd: Annotated[float | None, typer.Option(help="Never spend more than this.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Agree to calls that cost money.")] = False,
+    guard: Annotated[
+        str | None, typer.Option(help="Forgetting guard: on, full (no time budget) or off.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -133,6 +136,7 @@ def decide(
             rungs=_names(rungs),
             exhaustive=exhaustive,
             max_usd=max_usd,
+            guard=guard,
             yes=yes,
             confirm=_ask_at_terminal,
             progress=progress,

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tunewise.cli.economics_table import print_economics, print_limits
+from tunewise.cli.guard_table import print_guard
 
 if TYPE_CHECKING:
     from tunewise.planning import Plan
@@ -44,6 +45,7 @@ def print_decision(decision: dict[str, Any], folder: Path) -> None:
         console.print(f"- {escape(line)}", soft_wrap=True)
     if advice := decision.get("advice"):
         console.print(escape(advice["says"]), soft_wrap=True, style="dim" if advice["agrees"] else "yellow")
+    print_guard(console, decision)
     print_limits(console, decision)
     print_economics(console, decision)
     _print_staleness(console, decision)

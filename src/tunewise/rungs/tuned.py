@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from tunewise.data import Example, Message, read_examples
 from tunewise.errors import TunewiseError
 from tunewise.models.door import Door
+from tunewise.rungs.guarded import Aftermath, Guarding, allowed, guarding_of, handed_over
 from tunewise.rungs.prompt import PromptCandidate, PromptLayout, layout_of
 from tunewise.rungs.rung import Outlook, Workbench
 from tunewise.rungs.search import selection_items
@@ -68,12 +69,17 @@ def build(bench: Workbench, method: Method, trainer: Trainer = train) -> PromptC
     home = bench.folder / method
     base: Any = opened(bench, None)
     layout = layout_of(bench)
-    settings = settings_of(bench, base, layout, method)
+    guarding = guarding_of(bench)
+    settings = {**settings_of(bench, base, layout, method), **guarding.settings_json()}
     if thrown_away := checkpoints.begin(home, settings):
         text = f"{method}: training starts anew, since settings changed: " + "; ".join(thrown_away)
         bench.progress.tell("note", text=text)
     done = checkpoints.finished(home)
-    facts = done if done is not None else train_and_choose(bench, base, layout, method, settings, trainer)
+    facts = (
+        done
+        if done is not None
+        else train_and_choose(bench, base, layout, method, settings, trainer, guarding)
+    )
     return candidate_at(bench, layout, tuned_folder(home, method), method, facts)
 
 
@@ -89,6 +95,7 @@ def train_and_choose(
     method: Method,
     settings: dict[str, Any],
     trainer: Trainer,
+    guarding: Guarding,
 ) -> dict[str, Any]:
     """The whole build; its last act is to write ``done.json``."""
     started = time.monotonic()
@@ -100,19 +107,32 @@ def train_and_choose(
     items = selection_items(bench, SELECTION_ITEMS)
     held_out = rows_of(bench, base, layout, items).rows if items else ()
     recipe = Recipe(**{**settings["recipe"], "targets": tuple(settings["recipe"]["targets"])})
+    guarded = {"guard": guarding.spec} if guarding.spec is not None else {}
     trained = trainer(
-        base.folder, rows.all, held_out, recipe, home / "work", bench.progress, mix=rows.mix
+        base.folder, rows.all, held_out, recipe, home / "work", bench.progress, mix=rows.mix, **guarded
     )  # fmt: skip
-    chosen, tried = choose(bench, layout, trained.snapshots, items, method)
+    snapshots = allowed(trained.snapshots, trained.guard) or trained.snapshots
+    chosen, tried = choose(bench, layout, snapshots, items, method)
+    after = aftermath_of(bench, base, layout, method, guarding, trained, items)
+    kept, score = chosen.folder, next(r["selection_score"] for r in tried if r["step"] == chosen.step)
+    if after is not None:
+        kept, _, score = handed_over(
+            after, trained.snapshots, chosen, tried, lambda: base_score(bench, layout, items)
+        )
     tuned = tuned_folder(home, method)
-    checkpoints.publish(tuned, lambda folder: copy_tuned(chosen.folder, folder))
+    checkpoints.publish(tuned, lambda folder: copy_tuned(kept, folder))
     check = trust.check_model if method == "full" else trust.check_adapter
     checks = check(base.folder, tuned, [*rows.own.rows, *held_out][:PROBES])
+    if after is not None:
+        after.conclude(tuned, lambda: opened(bench, tuned), recipe.learning_rate)
     facts = {
         **trained.facts,
+        "guard": off_facts(guarding, trained) if after is None else after.guard,
         "too_long": rows.own.too_long,
-        "checkpoint": {"step": chosen.step, "epoch": chosen.epoch},
-        "selection_score": next(row["selection_score"] for row in tried if row["step"] == chosen.step),
+        "checkpoint": {"step": chosen.step, "epoch": chosen.epoch}
+        if after is None
+        else {name: after.guard["kept"][name] for name in ("step", "epoch", "scale")},
+        "selection_score": score,
         "selection_items": len(items),
         "tried": tried,
         f"{tuned.name}_bytes": sum(file.stat().st_size for file in tuned.glob("*.safetensors")),
@@ -124,6 +144,49 @@ def train_and_choose(
     checkpoints.write_json(home / "done.json", facts)
     shutil.rmtree(home / "work", ignore_errors=True)
     return facts
+
+
+def aftermath_of(
+    bench: Workbench,
+    base: LocalWeights,
+    layout: PromptLayout,
+    method: Method,
+    guarding: Guarding,
+    trained: Trained,
+    items: Sequence[Example],
+) -> Aftermath | None:
+    """What a guarded run still has to go through; None for one without a guard, whose reason is kept."""
+    guard = trained.guard
+    if guard is None or guard["off"] is not None:
+        return None
+    return Aftermath(
+        bench=bench,
+        guarding=guarding,
+        method=method,
+        base=base.folder,
+        work=bench.folder / method / "work",
+        guard=guard,
+        score=lambda snapshot: selection_score(bench, layout, snapshot, items, method),
+    )
+
+
+def off_facts(guarding: Guarding, trained: Trained) -> dict[str, Any]:
+    """A run that nothing watched: why."""
+    guard = trained.guard or {}
+    return {**guard, "verdict": "off", "why": guard.get("off") or guarding.off}
+
+
+def base_score(bench: Workbench, layout: PromptLayout, items: Sequence[Example]) -> float | None:
+    """Mean of the task's metric over the base's own answers; None without any."""
+    door = opened(bench, None)
+    try:
+        candidate = PromptCandidate("zero-shot", door, layout)
+        answers = bench.ask(door, [candidate.request(example) for example in items], "selection")
+    finally:
+        door.close()
+    values = [bench.score(example, answer).value for example, answer in zip(items, answers, strict=True)]
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def model_named(bench: Workbench) -> str:

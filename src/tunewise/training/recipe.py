@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunewise.errors import WorldError
 from tunewise.progress import Progress
@@ -31,6 +31,9 @@ from tunewise.training import checkpoints
 from tunewise.training.masks import TrainRow
 from tunewise.training.methods import Method, Schedule
 from tunewise.training.mixing import Mix
+
+if TYPE_CHECKING:
+    from tunewise.training.guard import GuardSpec
 
 Precision = Literal["fp32", "bf16"]
 WARMUP_SHARE = 0.05
@@ -84,10 +87,11 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a run gave: its snapshots in order, and its figures, JSON-able."""
+    """What a run gave: its snapshots in order, and its figures, JSON-able. guard: ``Guard.facts``."""
 
     snapshots: tuple[Snapshot, ...]
     facts: dict[str, Any]
+    guard: dict[str, Any] | None = None
 
 
 def best_precision() -> Precision:
@@ -131,17 +135,21 @@ def train(
     progress: Progress,
     save_seconds: float = SAVE_SECONDS,
     mix: Mix | None = None,
+    guard: "GuardSpec | None" = None,
 ) -> Trained:
     """Train the model in ``base`` on ``rows``, with a snapshot after every epoch in ``work``.
 
     Goes on from the last whole checkpoint in ``work``; the weights are those of an undisturbed run, bit for
     bit on the same machine and number of threads. held_out: rows whose loss is measured at every snapshot.
-    mix: the rows are those of the task followed by a pool of general ones, drawn from as it says.
+    mix: the rows are those of the task followed by a pool of general ones, drawn from as it says. guard:
+    watches for forgetting at a few checkpoints, each with a snapshot of its own, and may end the run; the
+    weights are those of an unguarded run up to there.
     The caller vouches that ``work`` belongs to these arguments (``checkpoints.begin``). Raises WorldError
     when the loss is no number any more, StoreError before the start where the disk is too small.
     """
     with quiet():
         from tunewise.training import methods, trainer
+        from tunewise.training.guard import Guard
         from tunewise.training.watch import Watch
 
         started = time.monotonic()
@@ -151,10 +159,15 @@ def train(
         wanted = total_steps(in_epoch, recipe)
         shape = (steps_per_epoch(in_epoch, recipe), wanted, tokens_per_epoch(rows, mix))
         loading = round(time.monotonic() - started, 2)
-        watch = Watch(work, held_out, recipe, shape, progress, save_seconds)
-        if not any(snapshot.step == wanted for snapshot in snapshots_in(work)):
-            checkpoints.need_space(work, methods.disk_need(model, math.ceil(recipe.epochs)))
+        watcher = Guard(guard, work / "guard.json", wanted, recipe.method, progress) if guard else None
+        watch = Watch(work, held_out, recipe, shape, progress, save_seconds, watcher)
+        ends = {wanted, watcher.stopped_at if watcher is not None else wanted}
+        if not any(snapshot.step in ends for snapshot in snapshots_in(work)):
+            snapshots_wanted = math.ceil(recipe.epochs) + (guard.checkpoints if guard else 0)
+            checkpoints.need_space(work, methods.disk_need(model, snapshots_wanted))
             trainer.run(base, model, rows, recipe, watch, mix)
+        if watcher is not None:
+            watcher.close()
         facts = methods.describe(model) | {"memory": watch.memory.facts()}
         del model
         gc.collect()  # the trainer is full of cycles, and the finalists need the memory
@@ -164,8 +177,10 @@ def train(
             "The loss on held-out rows is no number any more: training diverged. "
             f"Lower training.learning_rate (now {recipe.learning_rate}) and run again."
         )
-    run = run_facts(rows, recipe, snapshots[-1], mix)
-    return Trained(snapshots, {**facts, **run, "load_seconds": loading})
+    run = run_facts(rows, recipe, snapshots[-1], mix, snapshots[-1].step / wanted)
+    return Trained(
+        snapshots, {**facts, **run, "load_seconds": loading}, watcher.facts() if watcher is not None else None
+    )
 
 
 def tokens_per_epoch(rows: Sequence[TrainRow], mix: Mix | None) -> int:
@@ -177,12 +192,15 @@ def tokens_per_epoch(rows: Sequence[TrainRow], mix: Mix | None) -> int:
 
 
 def run_facts(
-    rows: Sequence[TrainRow], recipe: Recipe, last: Snapshot, mix: Mix | None = None
+    rows: Sequence[TrainRow], recipe: Recipe, last: Snapshot, mix: Mix | None = None, done: float = 1.0
 ) -> dict[str, Any]:
-    """The figures of a run for the report, from its last snapshot: what an earlier process did counts."""
+    """The figures of a run for the report, from its last snapshot: what an earlier process did counts.
+
+    done: the part of the planned steps that was made.
+    """
     said = checkpoints.read_json(last.folder / "snapshot.json") or {}
     own = rows if mix is None else rows[: mix.task]
-    seconds, tokens = said.get("seconds", 0.0), round(tokens_per_epoch(rows, mix) * recipe.epochs)
+    seconds, tokens = said.get("seconds", 0.0), round(tokens_per_epoch(rows, mix) * recipe.epochs * done)
     adapter = {} if recipe.method == "full" else {"rank": recipe.rank, "alpha": recipe.alpha}
     mixed = {} if mix is None else {"mix": {"general": mix.general, "pool": mix.pool, "share": mix.effective}}
     return {
@@ -192,7 +210,7 @@ def run_facts(
         "steps": last.step,
         "seconds": round(seconds, 2),
         "tokens": tokens,
-        "loss_tokens": round(sum(row.loss_tokens for row in own) * recipe.epochs),
+        "loss_tokens": round(sum(row.loss_tokens for row in own) * recipe.epochs * done),
         "tokens_per_second": round(tokens / seconds, 1) if seconds > 0 else None,
         "learning_rate": recipe.learning_rate,
         "schedule": recipe.schedule,

@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from tunewise.errors import WorldError
 from tunewise.progress import Progress
 from tunewise.training import checkpoints, trust
+from tunewise.training.guard import Guard
 from tunewise.training.masks import TrainRow
 from tunewise.training.measured import MemoryWatch
 from tunewise.training.recipe import Recipe
@@ -37,11 +38,12 @@ class Watch(TrainerCallback):
         shape: tuple[int, int, int],
         progress: Progress,
         save_seconds: float,
+        guard: Guard | None = None,
     ) -> None:
         """shape: steps per epoch, steps in all, tokens of all rows of an epoch."""
         self.work, self.held_out, self.recipe, self.progress = work, held_out, recipe, progress
         self.per_epoch, self.wanted, self.tokens = shape
-        self.save_seconds = save_seconds
+        self.save_seconds, self.guard = save_seconds, guard
         self.seconds = 0.0
         self.losses: list[float] = []
         self.memory = MemoryWatch()
@@ -53,7 +55,20 @@ class Watch(TrainerCallback):
         said = checkpoints.read_json(self.work / "steps" / f"checkpoint-{state.global_step}" / "clock.json")
         if said is not None:
             self.seconds, self.losses = said["seconds"], said["losses"]
+        if self.guard is not None and state.is_world_process_zero:
+            self.begin_guard(kwargs["model"])
         self._mark = self._saved = time.monotonic()
+
+    def begin_guard(self, model: Any) -> None:
+        """Let the guard read the base, which the model still is, or find what it read before."""
+        from tunewise.models import weights
+        from tunewise.training import methods
+
+        assert self.guard is not None
+        assert self.trainer is not None
+        core, base = methods.core_of(self.trainer.accelerator.unwrap_model(model)), self.trainer.base
+        tokens = self.tokens * self.wanted / self.per_epoch
+        self.guard.begin(core, weights.load_tokenizer(base), weights.context_window(base), tokens)
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Watch the memory of a few steps."""
@@ -103,8 +118,12 @@ class Watch(TrainerCallback):
                 tokens_per_second=self.tokens / self.per_epoch * state.global_step / self.seconds,
                 eta_seconds=self.seconds / state.global_step * (self.wanted - state.global_step),
             )
+        if self.guarded(state) and state.global_step % self.per_epoch and state.global_step < self.wanted:
+            self.snapshot(state, kwargs["model"])
+        control.should_training_stop = control.should_training_stop or self.look(state)
         # the snapshot of an epoch must be on disk before a checkpoint from which the epoch counts as done
         ends = state.global_step % self.per_epoch == 0 or state.global_step >= self.wanted
+        ends = ends or control.should_training_stop
         control.should_save = not ends and self.agreed(now - self._saved >= self.save_seconds)
 
     def agreed(self, here: bool) -> bool:
@@ -115,13 +134,36 @@ class Watch(TrainerCallback):
         torch.distributed.broadcast_object_list(said, src=0)
         return said[0]
 
+    def guarded(self, state: TrainerState) -> bool:
+        """Whether the guard reads the model after this step."""
+        return self.guard is not None and state.global_step in self.guard.steps
+
+    def look(self, state: TrainerState) -> bool:
+        """Let the guard read the model where it is due; True when it stops the run, in all processes."""
+        if self.guard is None:
+            return False
+        if state.is_world_process_zero and self.guarded(state):
+            self.guard.look(state.global_step, state.epoch or 0.0, self.seconds)
+        self.memory.leave_out(time.monotonic() - self._mark)
+        self._mark = time.monotonic()
+        stopped = self.guard.stopped_at
+        return self.agreed(stopped is not None and state.global_step >= stopped)
+
     def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Write what was trained with its loss on held-out rows; ask for a checkpoint but at the very end."""
+        """Take a snapshot; ask for a checkpoint but at the very end. Comes after a stop, too."""
+        folder = self.work / "epochs" / f"checkpoint-{state.global_step}"
+        if not (self.guarded(state) and checkpoints.is_whole(folder)):
+            self.snapshot(state, kwargs["model"])
+        control.should_save = state.global_step < self.wanted and not control.should_training_stop
+        self._mark = time.monotonic()
+
+    def snapshot(self, state: TrainerState, wrapped: Any) -> None:
+        """Write what was trained, with its loss on held-out rows."""
         from tunewise.training import methods
         from tunewise.training.trainer import held_out_loss
 
         assert self.trainer is not None
-        model = self.trainer.accelerator.unwrap_model(kwargs["model"])
+        model = self.trainer.accelerator.unwrap_model(wrapped)
         loss = held_out_loss(model, self.held_out, self.recipe)
         said = {
             "step": state.global_step,
@@ -131,7 +173,7 @@ class Watch(TrainerCallback):
             "losses": self.losses,
         }
         base = self.trainer.base
-        parts = self.gathered(kwargs["model"])
+        parts = self.gathered(wrapped)
 
         def write(folder: Path) -> None:
             methods.save(model, folder, base, parts)
@@ -141,7 +183,6 @@ class Watch(TrainerCallback):
 
         if state.is_world_process_zero:
             checkpoints.publish(self.work / "epochs" / f"checkpoint-{state.global_step}", write)
-        control.should_save = state.global_step < self.wanted
         self._mark = time.monotonic()
 
     def gathered(self, model: Any) -> dict[str, Any] | None:

@@ -1,0 +1,109 @@
+"""What the forgetting guard found, for people: one line per tuned rung, then timeline, benchmarks, repair."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+def print_guard(console: Console, decision: dict[str, Any]) -> None:
+    """The guard of every tuned rung; nothing where none was trained."""
+    for rung in decision["rungs"]:
+        guard = rung.get("guard")
+        if guard is None:
+            continue
+        verdict = guard["verdict"].replace("_", " ")
+        console.print(
+            f"\nForgetting guard of {rung['rung']}: {verdict}: {escape(guard['why'])}", soft_wrap=True
+        )
+        if guard["verdict"] == "off":
+            continue
+        console.print(escape(budget_in_words(guard)), soft_wrap=True, style="dim")
+        console.print(timeline_table(guard))
+        if (check := guard.get("check")) and check.get("benchmarks"):
+            console.print("What is handed over, against its base, on set B:")
+            console.print(benchmarks_table(check["benchmarks"]))
+        if guard.get("repair"):
+            console.print(repair_table(guard["repair"]))
+        fired = [sign["name"] for sign in guard["symptoms"]["signs"] if sign["fires"]]
+        if guard["symptoms"]["why"]:
+            console.print(f"Symptoms: not looked for, {escape(guard['symptoms']['why'])}", soft_wrap=True)
+        else:
+            said = ", ".join(fired) or "none"
+            console.print(f"Symptoms on {guard['symptoms']['prompts']} general prompts: {said}.")
+        for line in guard["advice"]:
+            console.print(f"- {escape(line)}", soft_wrap=True)
+
+
+def budget_in_words(guard: dict[str, Any]) -> str:
+    """Items, checkpoints, what can be seen and what it took."""
+    seen = guard["smallest_visible_drop"]
+    can = "no drop" if seen is None else f"a true drop of {100 * seen:.1f} %"
+    share = "" if guard["share"] is None else f", {100 * guard['share']:.1f} % of the training time"
+    allowed = "no budget" if guard["time_share"] is None else f"budget {100 * guard['time_share']:g} %"
+    seconds = guard["seconds"]
+    return (
+        f"{guard['items']} items of {', '.join(guard['used'])} at {guard['checkpoints']} checkpoints show {can} "
+        f"in nine of ten cases; readings took {seconds['checkpoints']:.1f} s{share} ({allowed}); "
+        f"the base {seconds['base']:.1f} s, what came after training {seconds.get('after', 0.0):.1f} s"
+    )
+
+
+def timeline_table(guard: dict[str, Any]) -> Table:
+    """One row per checkpoint."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("step", "epoch", "guard", "pooled drop", "between", "items", "right choice lost"):
+        table.add_column(heading, no_wrap=True)
+    for entry in guard["timeline"]:
+        early = entry["early"]
+        table.add_row(
+            f"{entry['step']}{' kept' if entry['step'] == guard['kept']['step'] else ''}",
+            f"{entry['epoch']:.2f}",
+            str(entry["outcome"]).replace("_", " "),
+            percent(entry["drop"]),
+            f"{percent(entry['low'])} to {percent(entry['high'])}",
+            str(entry["n"]),
+            "?" if early["estimate"] is None else f"{early['estimate']:.3f}{' !' if early['warns'] else ''}",
+        )
+    return table
+
+
+def benchmarks_table(rows: list[dict[str, Any]]) -> Table:
+    """One row per benchmark."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("benchmark", "base", "tuned", "relative drop", "between", "items"):
+        table.add_column(heading, no_wrap=True)
+    for row in rows:
+        relative = row["relative"]
+        table.add_row(
+            row["name"],
+            f"{row['first']:.3f}",
+            f"{row['second']:.3f}",
+            percent(relative["estimate"]),
+            f"{percent(relative['low'])} to {percent(relative['high'])}",
+            str(row["n"]),
+        )
+    return table
+
+
+def repair_table(rows: list[dict[str, Any]]) -> Table:
+    """The curve of scales."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title="Repair", title_justify="left")
+    for heading in ("strength", "selection", "guard", "drop on set A", "between"):
+        table.add_column(heading, no_wrap=True)
+    for row in rows:
+        score = row["selection_score"]
+        table.add_row(
+            f"{row['scale']:g}",
+            "?" if score is None else f"{score:.3f}",
+            str(row["outcome"]).replace("_", " "),
+            percent(row.get("drop")),
+            f"{percent(row.get('low'))} to {percent(row.get('high'))}",
+        )
+    return table
+
+
+def percent(value: float | None) -> str:
+    """One place, a question mark where undefined."""
+    return "?" if value is None else f"{100 * value:.1f} %"

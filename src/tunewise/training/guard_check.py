@@ -1,0 +1,50 @@
+"""What is handed over against its base, both as they are served: the check on set B, scales on set A."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tunewise.benchmarks.guard_test import FEWEST, GuardTest
+from tunewise.benchmarks.scorer import LocalScorer
+from tunewise.training.guard_items import Asked, GuardItems
+from tunewise.training.guard_reading import Read, as_read, beside
+from tunewise.training.methods import Method
+
+
+class Served:
+    """Base and tuned models read from their folders, the base once for each set of items."""
+
+    def __init__(self, base: Path, method: Method, items: GuardItems, max_relative_drop: float) -> None:
+        self.base, self.method, self.items = base, method, items
+        self.max_relative_drop = max_relative_drop
+
+    def compare(self, tuned: Path, asked: Sequence[Asked], readings: int = 1) -> dict[str, Any]:
+        """The paired test of ``tuned`` against its base on all these items; outcome None with too few.
+
+        readings: how many models are compared in this way; they share the budget for false alarms.
+        """
+        if len(asked) < FEWEST:
+            return {"outcome": None, "n": len(asked), "why": f"{len(asked)} items, the test takes {FEWEST}"}
+        one = self.read(None, asked)
+        other = self.read(tuned, asked)
+        test = GuardTest(len(asked), readings, self.max_relative_drop)
+        reading = test.read([read.right for read in one], [read.right for read in other])
+        return {**reading.to_json(), "benchmarks": beside(self.items.benchmarks, asked, one, other)}
+
+    def read(self, tuned: Path | None, asked: Sequence[Asked]) -> list[Read]:
+        """One Read per item; None is the base, whose scores are kept in the user's cache folder."""
+        whole = tuned is not None and self.method == "full"
+        folder, adapter = (tuned, None) if whole and tuned is not None else (self.base, tuned)
+        scorer = LocalScorer(folder, adapter, keep=tuned is None)
+        try:
+            found = scorer.score([one.item for one in asked]).items
+        finally:
+            scorer.close()
+        benchmarks = self.items.benchmarks
+        return [as_read(benchmarks[one.benchmark], item) for one, item in zip(asked, found, strict=True)]
+
+
+def some_of(asked: Sequence[Asked], items: GuardItems, used: Sequence[str], most: int) -> list[Asked]:
+    """The first ``most`` items of the benchmarks that are used, in their order."""
+    names = [benchmark.name for benchmark in items.benchmarks]
+    return [one for one in asked if names[one.benchmark] in used][:most]

@@ -1,0 +1,97 @@
+"""Which checkpoint a guard allows, which strength is kept, and what the verdict and the advice say."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tunewise.rungs.guarded import advice_of, allowed, best_point, guarding_of, verdict_of
+from tunewise.task import Task, Training
+from tunewise.training.recipe import Snapshot
+
+
+def snapshots(*steps):
+    return [Snapshot(step, float(step), Path(f"s{step}"), None) for step in steps]
+
+
+def timeline(*outcomes):
+    return [
+        {"step": step, "epoch": step / 2, "outcome": outcome, "drop": 0.2, "low": 0.1, "high": 0.3, "n": 200}
+        for step, outcome in enumerate(outcomes, start=1)
+    ]
+
+
+def test_without_an_alarm_all_snapshots_may_be_chosen():
+    found = allowed(snapshots(1, 2, 3), {"stopped_at": None, "timeline": timeline("not_proved", "clear")})
+    assert [snapshot.step for snapshot in found] == [1, 2, 3]
+    assert len(allowed(snapshots(1, 2), None)) == 2
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "steps"),
+    [
+        (("clear", "not_proved", "alarm"), [1]),
+        (("not_proved", "not_proved", "alarm"), [1, 2]),
+        (("alarm",), []),
+    ],
+)
+def test_after_an_alarm_the_clear_ones_are_allowed_else_the_unproved_else_none(outcomes, steps):
+    guard = {"stopped_at": len(outcomes), "timeline": timeline(*outcomes)}
+    assert [s.step for s in allowed(snapshots(1, 2, 3)[: len(outcomes)], guard)] == steps
+
+
+def point(scale, score, outcome):
+    return {"scale": scale, "selection_score": score, "outcome": outcome}
+
+
+CURVE = [
+    point(1.0, 0.9, "alarm"), point(0.75, 0.8, "not_proved"), point(0.5, 0.7, "clear"),
+    point(0.25, 0.4, "clear"), point(0.0, 0.2, "clear"),
+]  # fmt: skip
+
+
+def test_the_best_clear_strength_is_kept_where_it_beats_the_clear_checkpoint():
+    assert best_point(CURVE, 0.6, "clear") == 0.5
+    assert best_point(CURVE, 0.7, "clear") is None
+    assert best_point(CURVE, None, None) == 0.5
+    assert best_point(CURVE, 0.75, "not_proved") == 0.5  # clear comes before better and not proved
+    unproved = [row | {"outcome": "not_proved"} for row in CURVE[1:3]]
+    assert best_point(unproved, None, None) == 0.75
+    assert best_point([row | {"outcome": "alarm"} for row in CURVE[:3]], None, None) is None
+
+
+def reading(outcome):
+    return {"outcome": outcome, "drop": 0.1, "low": 0.05, "high": 0.15, "n": 400}
+
+
+def guard(a, b):
+    return {
+        "kept": {"reading": a}, "check": b, "max_relative_drop": 0.05, "smallest_visible_drop": 0.2,
+    }  # fmt: skip
+
+
+def test_an_alarm_on_either_set_fails_and_too_few_items_prove_nothing():
+    assert verdict_of(guard(reading("clear"), reading("alarm")))[0] == "failed"
+    assert verdict_of(guard(reading("clear"), reading("not_proved")))[0] == "clear"
+    verdict, why = verdict_of(guard(reading("not_proved"), {"outcome": None, "n": 9, "why": "9 items"}))
+    assert verdict == "not_proved"
+    assert "so few items show a drop of 20 % or more" in why
+
+
+def test_the_advice_names_the_figures_of_the_run(make_bench):
+    bench = make_bench(lambda messages: "?")
+    stopped = {"stopped_at": 3, "timeline": timeline("clear", "clear", "alarm")}
+    said = " ".join(advice_of(bench, "full", stopped, 1e-3))
+    assert "now 0.001; try 0.00033" in said
+    assert "the alarm came after 1.50" in said
+    assert "training.mix.general, share 0.30" in said
+    assert "tune.method: lora" in said
+    assert advice_of(bench, "lora", {"stopped_at": None}, 1e-3) == []
+
+
+def test_without_data_the_guard_is_off_with_what_to_set():
+    task = Task(name="t", examples=Path("none"), metric="exact", target=0.8, training=Training())
+    guarding = guarding_of(SimpleNamespace(task=task))
+    assert guarding.spec is None
+    assert "set guard.data to a folder" in guarding.off
+    assert guarding.settings_json() == {}
