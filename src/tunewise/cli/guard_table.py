@@ -44,8 +44,8 @@ def budget_in_words(guard: dict[str, Any]) -> str:
     allowed = "no budget" if guard["time_share"] is None else f"budget {100 * guard['time_share']:g} %"
     seconds = guard["seconds"]
     return (
-        f"{guard['items']} items of {', '.join(guard['used'])} at {guard['checkpoints']} checkpoints show {can} "
-        f"in nine of ten cases; readings took {seconds['checkpoints']:.1f} s{share} ({allowed}); "
+        f"{guard['items']} items of {', '.join(guard['used'])} at {guard['checkpoints']} checkpoints show "
+        f"{can} in nine of ten cases; readings took {seconds['checkpoints']:.1f} s{share} ({allowed}); "
         f"the base {seconds['base']:.1f} s, what came after training {seconds.get('after', 0.0):.1f} s"
     )
 

@@ -34,7 +34,8 @@ def symptoms_of(bench: Workbench, settings: GuardSettings, tuned: Callable[[], D
     both = []
     tune_door = bench.tune_door
     assert tune_door is not None
-    for opened in (lambda: tune_door(None), tuned):
+    openers: list[Callable[[], Door]] = [lambda: tune_door(None), tuned]
+    for opened in openers:
         door = opened()
         try:
             both.append(bench.ask(door, requests, "symptoms"))

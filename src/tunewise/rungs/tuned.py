@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from tunewise.data import Example, Message, read_examples
 from tunewise.errors import TunewiseError
 from tunewise.models.door import Door
+from tunewise.rungs.guard_symptoms import PROMPTS
 from tunewise.rungs.guarded import Aftermath, Guarding, allowed, guarding_of, handed_over
 from tunewise.rungs.prompt import PromptCandidate, PromptLayout, layout_of
 from tunewise.rungs.rung import Outlook, Workbench
@@ -54,8 +55,11 @@ def cannot_tune(bench: Workbench) -> str | None:
 
 
 def outlook_of(bench: Workbench) -> Outlook:
-    """What a tuned rung takes: answers of two finalists, and passes over the train rows."""
+    """What a tuned rung takes: answers of two finalists, of the guard's symptoms, passes over the rows."""
     calls = FINALISTS * min(SELECTION_ITEMS, len(bench.parts.selection))
+    guard = bench.task.guard
+    if guard is not None and guard.data is not None and guard.mode != "off":
+        calls += 2 * PROMPTS
     rows = len(bench.parts.train)
     return Outlook(build_calls=calls, train_rows=rows, epochs=bench.task.training.epochs)
 

@@ -267,7 +267,8 @@ class Guard:
 def smallest_drop(guard: Guard) -> float | None:
     """The smallest relative drop that one checkpoint shows in nine of ten cases."""
     base = guard.base
-    return guard.test.smallest_visible_drop(sum(read.right for read in base) / len(base))
+    right = min(0.99, sum(read.right for read in base) / len(base))  # undefined where nothing can be gained
+    return guard.test.smallest_visible_drop(right)
 
 
 def why_off(used: list[str], there: int, items: int, time_share: float | None) -> str | None:

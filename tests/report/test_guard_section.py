@@ -1,0 +1,59 @@
+"""The guard on the page and at the terminal: timeline, drop per benchmark, repair curve, symptoms."""
+
+import io
+
+import pytest
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.console import Console
+
+from tunewise.cli.guard_table import print_guard
+
+NUMBER = {"estimate": 0.1, "low": 0.05, "high": 0.15}
+BENCHMARK = {"name": "piqa", "metric": "acc_norm", "n": 90, "first": 0.7, "second": 0.6, "relative": NUMBER}
+ENTRY = {
+    "step": 4, "epoch": 1.0, "outcome": "clear", "n": 90, "drop": 0.01, "low": -0.02, "high": 0.04,
+    "early": {"estimate": 0.02, "low": 0.01, "high": 0.03, "warns": True}, "benchmarks": [BENCHMARK],
+}  # fmt: skip
+GUARD = {
+    "verdict": "clear", "why": "pooled drop 1.0 %", "items": 90, "used": ["piqa"], "checkpoints": 4,
+    "smallest_visible_drop": None, "seconds": {"base": 1.0, "checkpoints": 2.0}, "share": 0.09, "time_share": 0.1,
+    "benchmarks": [{"name": "mmlu", "why": "the base is at chance"}], "notes": [], "stopped_at": 8,
+    "timeline": [ENTRY, ENTRY | {"step": 8, "outcome": "alarm", "drop": None, "low": None, "high": None}],
+    "kept": {"step": 4, "epoch": 1.0, "scale": 1.0}, "check": {"outcome": "clear", "benchmarks": [BENCHMARK]},
+    "repair": [
+        {"scale": 0.5, "selection_score": None, "outcome": None, "n": 3, "why": "3 items"},
+        {"scale": 0.0, "selection_score": 0.2, "outcome": "clear", "drop": 0.0, "low": 0.0, "high": 0.0},
+    ],
+    "symptoms": {"why": None, "prompts": 24, "signs": [
+        {"name": "loops", "about": "ends in a loop", "base": 0.1, "tuned": 0.9, "fires": True}]},
+    "advice": ["lower training.learning_rate (now 0.001; try 0.00033)"],
+}  # fmt: skip
+OFF = {"verdict": "off", "why": "no general benchmark data is named"}
+
+
+def page(guard):
+    environment = Environment(
+        loader=PackageLoader("tunewise.report"), autoescape=True, undefined=StrictUndefined
+    )
+    rungs = [{"rung": "zero-shot", "skipped_because": "x"}, {"rung": "lora", "guard": guard}]
+    return environment.get_template("guard.html").render(rungs=rungs)
+
+
+def terminal(guard):
+    stream = io.StringIO()
+    console = Console(file=stream, width=140)
+    print_guard(console, {"rungs": [{"rung": "zero-shot", "guard": None}, {"rung": "lora", "guard": guard}]})
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("shown", [page, terminal])
+def test_everything_that_was_measured_is_shown(shown):
+    said = shown(GUARD)
+    for words in ("clear", "alarm", "piqa", "10.0 %", "0.5", "loops", "try 0.00033", "9.0 %", "kept", "?"):
+        assert words in said, words
+
+
+@pytest.mark.parametrize("shown", [page, terminal])
+def test_a_guard_that_was_off_says_why(shown):
+    assert "no general benchmark data is named" in shown(OFF)
+    assert shown(OFF).count("step") == 0
