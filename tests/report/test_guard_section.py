@@ -16,7 +16,8 @@ ENTRY = {
 }  # fmt: skip
 GUARD = {
     "verdict": "clear", "why": "pooled drop 1.0 %", "items": 90, "used": ["piqa"], "checkpoints": 4,
-    "smallest_visible_drop": None, "seconds": {"base": 1.0, "checkpoints": 2.0}, "share": 0.09, "time_share": 0.1,
+    "smallest_visible_drop": None, "seconds": {"base": 1.0, "checkpoints": 2.0}, "share": 0.09,
+    "time_share": 0.1,
     "benchmarks": [{"name": "mmlu", "why": "the base is at chance"}], "notes": [], "stopped_at": 8,
     "timeline": [ENTRY, ENTRY | {"step": 8, "outcome": "alarm", "drop": None, "low": None, "high": None}],
     "kept": {"step": 4, "epoch": 1.0, "scale": 1.0}, "check": {"outcome": "clear", "benchmarks": [BENCHMARK]},
