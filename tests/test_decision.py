@@ -1,6 +1,7 @@
 """Evidence in, decision out: choice, exit code, reasons, what would flip it."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -108,3 +109,27 @@ def test_a_build_carries_its_seconds_and_what_was_chosen():
     result = measured("a", "meets")
     built = RungResult("a", evidence=result.evidence, build=Build(12.5, None, {"k": 5}))
     assert decision([built]).to_json()["rungs"][0]["build"] == {"seconds": 12.5, "usd": None, "k": 5}
+
+
+def guarded(forgetting: str) -> RungResult:
+    guard = {
+        "verdict": "failed",
+        "why": "pooled drop 20.0 %",
+        "forgetting": forgetting,
+        "advice": ["train less"],
+    }
+    result = measured("lora", "meets", 0.95)
+    return replace(result, build=Build(1.0, None, {"rank": 8, "guard": guard}))
+
+
+def test_a_rung_that_meets_and_forgets_does_not_win_unless_forgetting_is_ignored():
+    made = decision([guarded("stop"), measured("full", "falls_short")])
+    assert (made.choice, made.verdict, made.exit_code) == (None, "falls_short", 3)
+    assert made.sentence.endswith("without forgetting what the base model could do.")
+    assert any("lora meets" in line and "it forgets: pooled drop 20.0 %" in line for line in made.reasons)
+    assert any("forgetting: ignore would hand over lora" in line for line in made.what_would_change_this)
+    entry = made.to_json()["rungs"][0]
+    assert (entry["verdict"], entry["quality"]["verdict"]) == ("falls_short", "meets")
+    assert entry["guard"]["why"] == "pooled drop 20.0 %"
+    assert entry["build"] == {"seconds": 1.0, "usd": None, "rank": 8}
+    assert decision([guarded("ignore")]).choice == "lora"

@@ -87,3 +87,15 @@ def test_steps_that_were_yielded_stand_when_a_later_rung_breaks():
     assert next(walking).rung == "a"
     with pytest.raises(RuntimeError, match="no power"):
         next(walking)
+
+
+def test_a_rung_that_is_held_back_does_not_win_and_the_climb_goes_on_without_trying_its_limits():
+    probed: list[str] = []
+    steps = walk(
+        [Rung("a", "meets"), Rung("b", "meets"), Rung("c", "meets")],
+        probe=lambda rung, candidate: probed.append(rung.name),
+        holds_back=lambda candidate: "it forgets" if candidate == "a" else None,
+    )
+    assert [step.verdict for step in steps] == ["falls_short", "meets", None]
+    assert (steps[0].held_back, steps[0].gap) == ("it forgets", None)
+    assert probed == ["b"]

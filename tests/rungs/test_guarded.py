@@ -86,7 +86,7 @@ def test_the_advice_names_the_figures_of_the_run(make_bench):
     assert "the alarm came after 1.50" in said
     assert "training.mix.general, share 0.30" in said
     assert "tune.method: lora" in said
-    assert advice_of(bench, "lora", {"stopped_at": None}, 1e-3) == []
+    assert advice_of(bench, "lora", {"timeline": timeline("clear")}, 1e-3) == []
 
 
 def test_without_data_the_guard_is_off_with_what_to_set():

@@ -106,3 +106,34 @@ def rows(tiny) -> list[TrainRow]:
     system = Message("system", "name and town")
     tokenizer = load_tokenizer(tiny)
     return list(render_rows(tokenizer, render, examples, lambda e: (system, *e.turns), 256).rows)
+
+
+WORDS = [*"red lion pub town food cheap high low name Norwich old ship bell".split()]  # noqa: SIM905
+
+
+@pytest.fixture(scope="session")
+def questions(tiny, tmp_path_factory):
+    """Three files of made-up questions, the right answer of each being what the tiny model picks."""
+    folder = tmp_path_factory.mktemp("questions")
+    from tunewise.benchmarks.item import Item
+    from tunewise.benchmarks.scorer import LocalScorer
+
+    rng = random.Random(5)
+    scorer = LocalScorer(tiny, keep=False)
+    for name in ("one", "two", "three"):
+        rows = []
+        for number in range(90):
+            question = f"{' '.join(rng.choices(WORDS, k=5))} {number}"
+            choices = rng.sample(WORDS, 3)
+            rows.append(
+                {"id": f"{name}{number}", "question": question, "choices": choices, "answer_index": 0}
+            )
+        items = [
+            Item(row["id"], f"Question: {row['question']}\nAnswer:", tuple(f" {c}" for c in row["choices"]))
+            for row in rows
+        ]
+        picks = [item.pick_norm for item in scorer.score(items).items]
+        lines = [json.dumps(row | {"answer_index": pick}) for row, pick in zip(rows, picks, strict=True)]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    scorer.close()
+    return folder

@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from tunewise.benchmarks.item import Item
-from tunewise.benchmarks.scorer import LocalScorer
 from tunewise.errors import DataError
 from tunewise.progress import Silent
 from tunewise.training import checkpoints
@@ -20,37 +18,11 @@ RECIPE = Recipe(
     learning_rate=1e-5, epochs=2.0, weight_decay=0.0, max_grad_norm=1.0, rank=4, batch_size=8, seed=3,
     precision="fp32",
 )  # fmt: skip
-WORDS = [*"red lion pub town food cheap high low name Norwich old ship bell".split()]  # noqa: SIM905
 
 
 @pytest.fixture(scope="module")
-def data(tiny, tmp_path_factory):
-    """Three files of made-up questions, the right answer of each being what the tiny model picks."""
-    folder = tmp_path_factory.mktemp("questions")
-    rng = random.Random(5)
-    scorer = LocalScorer(tiny, keep=False)
-    for name in ("one", "two", "three"):
-        rows = []
-        for number in range(90):
-            question = f"{' '.join(rng.choices(WORDS, k=5))} {number}"
-            choices = rng.sample(WORDS, 3)
-            rows.append(
-                {"id": f"{name}{number}", "question": question, "choices": choices, "answer_index": 0}
-            )
-        items = [
-            Item(row["id"], f"Question: {row['question']}\nAnswer:", tuple(f" {c}" for c in row["choices"]))
-            for row in rows
-        ]
-        picks = [item.pick_norm for item in scorer.score(items).items]
-        lines = [json.dumps(row | {"answer_index": pick}) for row, pick in zip(rows, picks, strict=True)]
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    scorer.close()
-    return folder
-
-
-@pytest.fixture(scope="module")
-def spec(data):
-    names = [str(data / f"{name}.jsonl") for name in ("one", "two", "three")]
+def spec(questions):
+    names = [str(questions / f"{name}.jsonl") for name in ("one", "two", "three")]
     return GuardSpec(gather_items(names, None), time_share=None)
 
 
@@ -60,13 +32,13 @@ def same_weights(one, other):
     return all((one / name).read_bytes() == (other / name).read_bytes() for name in files)
 
 
-def test_sets_a_and_b_are_disjoint_and_do_not_depend_on_the_order_of_the_file(data, spec, tmp_path):
+def test_sets_a_and_b_are_disjoint_and_do_not_depend_on_the_order_of_the_file(questions, spec, tmp_path):
     a, b = ({one.item.context for one in part} for part in (spec.items.a, spec.items.b))
     assert (len(a), len(b)) == (180, 90)
     assert not a & b
     turned = []
     for name in ("one", "two", "three"):
-        lines = (data / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (questions / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
         turned.append(str(tmp_path / f"{name}.jsonl"))
         (tmp_path / f"{name}.jsonl").write_text("\n".join(reversed(lines)), encoding="utf-8")
     assert gather_items(turned, None).fingerprint == spec.items.fingerprint
@@ -166,11 +138,11 @@ def test_a_short_run_within_a_time_share_says_why_nothing_is_read(tiny, rows, sp
     assert any("the guard is off" in note for note in told.notes)
 
 
-def test_a_base_at_chance_is_not_used_and_small_models_are_told_what_to_take(tiny, rows, data, tmp_path):
+def test_a_base_at_chance_is_not_used_and_small_models_are_told_what_to_take(tiny, rows, questions, tmp_path):
     rng = random.Random(1)
     names = []
     for name in ("one", "two", "three"):
-        lines = (data / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (questions / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
         if name == "two":
             lines = [json.dumps(json.loads(line) | {"answer_index": rng.randrange(3)}) for line in lines]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")

@@ -152,3 +152,37 @@ def test_a_fully_tuned_candidate_is_saved_and_answers_as_before(make_bench):
     ]
     assert "adapter_bytes" not in candidate.facts()
     assert candidate.facts()["model_bytes"] > 0
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(("rate", "failed"), [(0.05, True), (1e-5, False)])
+def test_a_build_that_forgets_is_stopped_repaired_or_held_back_and_a_sane_one_is_not(
+    make_bench, questions, rate, failed
+):
+    from tunewise.decision import held_back
+    from tunewise.rungs.full import Full
+    from tunewise.task_guard import Guard
+
+    names = tuple(str(questions / f"{name}.jsonl") for name in ("one", "two", "three"))
+    bench = make_bench(learning_rate=rate)
+    guard = Guard(data=str(questions), benchmarks=names, mode="full")
+    bench = replace(bench, task=bench.task.model_copy(update={"guard": guard}))
+    bench.__dict__["asked"] = []
+    candidate = Full().build(bench)
+    found = candidate.facts()["guard"]
+    assert (found["stopped_at"] is not None) is failed
+    assert found["check"]["n"] == 90
+    assert "there are no general prompts" in found["symptoms"]["why"]
+    if failed:
+        assert [row["scale"] for row in found["repair"]] == [1.0, 0.75, 0.5, 0.25, 0.0]
+        assert found["repair"][0]["outcome"] == "alarm"
+        assert found["confirmation"]["outcome"] == "alarm"
+        assert (
+            found["kept"]["scale"] < 1
+            or found["kept"]["step"] < found["stopped_at"]
+            or (held_back(candidate.facts()) is not None)
+        )
+    else:
+        assert (found["verdict"], found["kept"]["scale"]) == ("clear", 1.0)
+        assert held_back(candidate.facts()) is None
+    assert Full().build(bench).facts() == candidate.facts()

@@ -272,10 +272,10 @@ def point_in_words(row: Mapping[str, Any]) -> str:
 
 def advice_of(bench: Workbench, method: Method, guard: Mapping[str, Any], rate: float) -> list[str]:
     """What to change after an alarm, with the figures of this run."""
-    if guard["stopped_at"] is None:
+    entry = next((entry for entry in guard["timeline"] if entry["outcome"] == "alarm"), None)
+    if entry is None:
         return []
     training = bench.task.training
-    entry = guard["timeline"][-1]
     mix = training.mix
     said = [
         f"lower training.learning_rate (now {rate:g}; try {rate / 3:.2g})",
