@@ -44,17 +44,20 @@ class Guarding:
         return {"guard": {**self.settings.settings(), "items": self.spec.items.fingerprint}}
 
 
-def guarding_of(bench: Workbench) -> Guarding:
-    """The guard that the task asks for, its items read. Raises DataError, DoorError or SettingError."""
-    import os
+def guarding_of(bench: Workbench, here: bool = True) -> Guarding:
+    """The guard that the task asks for, its items read. Raises DataError, DoorError or SettingError.
 
+    here: training runs in this process, the only place where a guard can read the model in between.
+    """
     settings = bench.task.guard or GuardSettings()
     if settings.mode == "off":
         return Guarding(None, "guard: off in the task", settings)
     if settings.data is None:
         return Guarding(None, NO_DATA, settings)
-    if any(os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")):
-        return Guarding(None, "the model is sharded over processes and cannot be read in between", settings)
+    if not here:
+        return Guarding(
+            None, "training runs in processes of its own, where it is not read in between", settings
+        )
     items = gather_items(settings.benchmarks, None if settings.data == HUB else Path(settings.data))
     spec = GuardSpec(
         items=items,

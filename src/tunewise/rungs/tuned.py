@@ -73,7 +73,7 @@ def build(bench: Workbench, method: Method, trainer: Trainer = train) -> PromptC
     home = bench.folder / method
     base: Any = opened(bench, None)
     layout = layout_of(bench)
-    guarding = guarding_of(bench)
+    guarding = guarding_of(bench, here=trainer is train)
     settings = {**settings_of(bench, base, layout, method), **guarding.settings_json()}
     if thrown_away := checkpoints.begin(home, settings):
         text = f"{method}: training starts anew, since settings changed: " + "; ".join(thrown_away)
