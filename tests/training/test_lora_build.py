@@ -166,7 +166,13 @@ def test_a_build_that_forgets_is_stopped_repaired_or_held_back_and_a_sane_one_is
     names = tuple(str(questions / f"{name}.jsonl") for name in ("one", "two", "three"))
     bench = make_bench(learning_rate=rate)
     guard = Guard(data=str(questions), benchmarks=names, mode="full")
-    bench = replace(bench, task=bench.task.model_copy(update={"guard": guard}))
+    from tunewise.models.local import LocalDoor
+
+    bench = replace(
+        bench,
+        task=bench.task.model_copy(update={"guard": guard}),
+        tune_door=lambda folder: LocalDoor(folder or bench.door.folder),
+    )
     bench.__dict__["asked"] = []
     candidate = Full().build(bench)
     found = candidate.facts()["guard"]

@@ -120,7 +120,8 @@ class Watch(TrainerCallback):
             )
         if self.guarded(state) and state.global_step % self.per_epoch and state.global_step < self.wanted:
             self.snapshot(state, kwargs["model"])
-        control.should_training_stop = control.should_training_stop or self.look(state)
+        stopped = self.look(state)  # also at the last step, where the trainer has set its own stop already
+        control.should_training_stop = control.should_training_stop or stopped
         # the snapshot of an epoch must be on disk before a checkpoint from which the epoch counts as done
         ends = state.global_step % self.per_epoch == 0 or state.global_step >= self.wanted
         ends = ends or control.should_training_stop
