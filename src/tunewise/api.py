@@ -38,8 +38,8 @@ from tunewise.splits import Parts, certification_order, parts_from_files, split_
 from tunewise.staleness import Staleness, check_after
 from tunewise.store import Store
 from tunewise.task import EndpointSpec, PartPaths, Task, load_task
-from tunewise.task_scores import score_answer
 from tunewise.task_guard import MODES, Guard
+from tunewise.task_scores import score_answer
 
 LIMITS_PROVE = {"share_wanted": SHARE, "share_proved": SHARE - TOLERANCE}
 

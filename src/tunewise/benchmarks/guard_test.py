@@ -57,7 +57,8 @@ class GuardTest:
 
     items: per checkpoint, the same at each. checkpoints: planned. max_relative_drop: d. alpha: probability of
     an alarm in the whole run when every checkpoint has lost exactly d; clear_alpha: of an all-clear at one
-    checkpoint that has. Raises ValueError for settings that cannot be used.
+    checkpoint that has. look_at: shares of the items; (1.0,) where all are read anyway. Raises ValueError
+    for settings that cannot be used.
     """
 
     items: int
@@ -65,6 +66,7 @@ class GuardTest:
     max_relative_drop: float = 0.05
     alpha: float = 0.05
     clear_alpha: float = 0.05
+    look_at: tuple[float, ...] = LOOKS
 
     def __post_init__(self) -> None:
         if self.items < FEWEST or self.checkpoints < 1:
@@ -75,7 +77,7 @@ class GuardTest:
     @cached_property
     def looks(self) -> tuple[int, ...]:
         """Items read at each look; those of fewer than FEWEST items are left out."""
-        places = dict.fromkeys(math.ceil(share * self.items) for share in LOOKS)
+        places = dict.fromkeys(math.ceil(share * self.items) for share in self.look_at)
         return tuple(place for place in places if place >= FEWEST or place == self.items)
 
     @cached_property

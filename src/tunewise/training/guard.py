@@ -70,9 +70,14 @@ class Guard:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """The steps after which the model is read; none before ``begin`` or when the guard is off."""
+        """The steps after which the model is read; none before ``begin`` or when the guard is off.
+
+        Never the first of several: the warm-up begins at a rate of nothing, so that it changes no weight.
+        """
         count = 0 if self.off else self.state.get("checkpoints", 0)
-        return tuple(dict.fromkeys(math.ceil(self.wanted * k / count) for k in range(1, count + 1)))
+        first = min(2, self.wanted)
+        places = (max(first, math.ceil(self.wanted * k / count)) for k in range(1, count + 1))
+        return tuple(dict.fromkeys(places))
 
     def begin(self, model: Any, tokenizer: Any, window: int | None, tokens: float) -> None:
         """Read the base, or find it read. tokens: what the whole run trains on.

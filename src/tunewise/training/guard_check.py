@@ -27,7 +27,7 @@ class Served:
             return {"outcome": None, "n": len(asked), "why": f"{len(asked)} items, the test takes {FEWEST}"}
         one = self.read(None, asked)
         other = self.read(tuned, asked)
-        test = GuardTest(len(asked), readings, self.max_relative_drop)
+        test = GuardTest(len(asked), readings, self.max_relative_drop, look_at=(1.0,))
         reading = test.read([read.right for read in one], [read.right for read in other])
         return {**reading.to_json(), "benchmarks": beside(self.items.benchmarks, asked, one, other)}
 
