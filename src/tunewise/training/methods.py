@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunewise.errors import SettingError
+from tunewise.models.allocator import keep_freed_memory
 from tunewise.training import checkpoints
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def open_in_4_bits(base: Path) -> Any:
         bnb_4bit_compute_dtype=dtype,
     )
     weights.weight_files(base)
+    keep_freed_memory()
     try:
         with weights.quiet_transformers():
             model = transformers.AutoModelForCausalLM.from_pretrained(
