@@ -33,6 +33,11 @@ def static_reasons(
             reasons[rung.name] = "not asked for"
         elif asked_for is None and (reason := not_this_method(rung.name, bench)) is not None:
             reasons[rung.name] = reason
+        elif asked_for is None and rung.name == "cpt-sft" and bench.task.training.cpt is None:
+            reasons[rung.name] = (
+                "pre-training climbs when the task has training.cpt; name cpt-sft with --rungs to have it "
+                "measured on knowledge.documents"
+            )
         elif blocked is not None and rung.name in LEARNS_FROM_ROWS:
             reasons[rung.name] = blocked
         elif (reason := rung.cannot_help(bench)) is not None:

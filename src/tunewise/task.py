@@ -268,6 +268,11 @@ class Task(Section):
             plain["examples"] = _content(self.examples)
         if self.training.mix is not None:
             plain["training"]["mix"]["general"] = _content(self.training.mix.general)
+        for name in ("cpt", "retrieval"):
+            if plain["training"][name] is None:
+                del plain["training"][name]
+        if self.training.cpt is not None and self.training.cpt.documents is not None:
+            plain["training"]["cpt"]["documents"] = _content(self.training.cpt.documents)
         if self.knowledge is not None:
             plain["knowledge"] = {"documents": _content(self.knowledge.documents)}
         if self.output is not None:

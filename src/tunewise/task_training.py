@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tunewise.task_fields import Count, DataFile, Number, Positive, Section, Text, mistake
+from tunewise.task_fields import Count, DataFile, Documents, Number, Positive, Section, Text, mistake
 from tunewise.task_mistakes import shown
 
 SHARE = 0.30  # general rows among all, once general data is given
@@ -15,6 +15,31 @@ class MixSection(Section):
 
     general: DataFile
     share: Annotated[Number, Field(gt=0, lt=1)] = SHARE
+
+
+class PretrainingSection(Section):
+    """Continual pre-training on raw documents, the first stage of ``cpt-sft``.
+
+    documents: by default ``knowledge.documents``. tokens: most that are trained on, by default all. length:
+    of a piece, in tokens. epochs: passes over the pieces. learning_rate: by default the method's.
+    """
+
+    documents: Documents | None = None
+    tokens: Count | None = None
+    length: Annotated[Count, Field(ge=16)] = 512
+    epochs: Positive = 1.0
+    learning_rate: Positive | None = None
+
+
+class RetrievalSection(Section):
+    """Passages in the training prompts of ``rag-lora``.
+
+    passages: how many stand in a prompt, by default as many as ``rag`` chose, else 3. present: share of
+    the prompts that hold the right passage; the others hold distractors only.
+    """
+
+    passages: Count | None = None
+    present: Annotated[Number, Field(gt=0, le=1)] = 0.80
 
 
 def _targets(value: object) -> object:
@@ -48,3 +73,5 @@ class Training(Section):
     too_long: Literal["drop", "refuse", "truncate_left"] = "drop"
     checkpointing: bool = False
     mix: MixSection | None = None
+    cpt: PretrainingSection | None = None
+    retrieval: RetrievalSection | None = None

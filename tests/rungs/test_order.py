@@ -5,7 +5,10 @@ import pytest
 from tunewise.errors import SettingError
 from tunewise.rungs.order import LEARNS_FROM_ROWS, WEIGHTS, rungs_for
 
-NAMES = ["zero-shot", "few-shot", "few-shot-nearest", "constrained", "rag", "lora", "qlora", "full"]
+NAMES = [
+    *("zero-shot", "few-shot", "few-shot-nearest", "constrained", "rag"),
+    *("lora", "qlora", "full", "cpt-sft"),
+]
 
 
 def test_rungs_come_from_light_to_heavy_whatever_order_they_are_asked_in():

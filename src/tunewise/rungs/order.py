@@ -34,11 +34,12 @@ def rungs_for(names: Sequence[str] | None = None) -> tuple[Rung, ...]:
 
 def _tuned() -> tuple[Rung, ...]:
     # imported here: training must not be loaded by whoever only asks for the order
+    from tunewise.rungs.cpt_sft import CptSft
     from tunewise.rungs.full import Full
     from tunewise.rungs.lora import Lora
     from tunewise.rungs.qlora import Qlora
 
-    return Lora(), Qlora(), Full()
+    return Lora(), Qlora(), Full(), CptSft()
 
 
 def load_candidate(folder: Path, open_door: DoorOpener) -> Candidate:
