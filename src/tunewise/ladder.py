@@ -8,6 +8,10 @@ from tunewise.evidence.limits import Probe
 from tunewise.evidence.records import Evidence, Verdict
 
 
+class NotBuilt(Exception):
+    """Building found out that the rung has no candidate to offer; the climb goes on. Says why."""
+
+
 class Named(Protocol):
     """All the ladder needs to know of a rung."""
 
@@ -68,7 +72,7 @@ def climb(
     rungs: Sequence[R],
     *,
     cannot_help: Callable[[R, Sequence[Step[C]]], str | None],
-    build: Callable[[R, Sequence[Step[C]]], C | str],
+    build: Callable[[R, Sequence[Step[C]]], C],
     gather: Callable[[R, C], Evidence],
     probe: Callable[[R, C], Probe | None] = lambda rung, candidate: None,
     diagnose: Callable[[R, C, Evidence], Gap | None] = lambda rung, candidate, evidence: None,
@@ -79,8 +83,8 @@ def climb(
     """Yield one Step per rung, from light to heavy, each as soon as it is known.
 
     Stops after the first rung that meets (with ``on_not_proved="stop"`` also after the first that is
-    not proved); ``exhaustive`` measures every rung. ``build`` gives a candidate, or the reason, found only
-    while building, why there is none. ``cannot_help``, ``build``, ``gather``, ``probe`` and
+    not proved); ``exhaustive`` measures every rung. A rung whose ``build`` raises NotBuilt is
+    skipped with what it says. ``cannot_help``, ``build``, ``gather``, ``probe`` and
     ``diagnose`` may raise: the steps yielded before stand. ``probe`` tries the limits of rungs whose
     quality meets. ``diagnose`` is asked only of rungs whose quality does not; what it found is on the
     steps that the rungs above are given. ``holds_back`` says why a rung may not win though its quality meets;
@@ -93,12 +97,12 @@ def climb(
         if reason is not None:
             step: Step[C] = Step(rung.name, skipped_because=reason)
         else:
-            built = build(rung, tuple(steps))
-            if isinstance(built, str):
-                steps.append(Step(rung.name, skipped_because=built))
+            try:
+                candidate = build(rung, tuple(steps))
+            except NotBuilt as why:
+                steps.append(Step(rung.name, skipped_because=str(why)))
                 yield steps[-1]
                 continue
-            candidate = built
             evidence = gather(rung, candidate)
             held_back = holds_back(candidate)
             probed: Probe | None = None

@@ -340,6 +340,8 @@ def _planned(
     shot = bare + answer
     in_low = round(calls_low * (bare + outlook.shots[0] * shot + outlook.passage_tokens[0]))
     in_high = round(calls_high * (bare + outlook.shots[1] * shot + outlook.passage_tokens[1]))
+    read = shot + fmean(outlook.passage_tokens)
+    train_tokens = round(outlook.train_rows * outlook.epochs * read)
     out_low, out_high = round(calls_low * answer), calls_high * lengths.max_new_tokens
     usd_low = door.price.of(in_low, out_low) if door.price else None
     usd_high = door.price.of(in_high, out_high) if door.price else None
@@ -351,7 +353,7 @@ def _planned(
         tokens_in_high=in_high,
         tokens_out_low=out_low,
         tokens_out_high=out_high,
-        train_tokens=(train_tokens := round(outlook.train_rows * outlook.epochs * shot)),
+        train_tokens=train_tokens,
         build_calls=outlook.build_calls,
         usd_low=usd_low,
         usd_high=usd_high,

@@ -30,7 +30,7 @@ from tunewise.progress import Progress
 from tunewise.rungs.constrained import Constrained, constrained_beside
 from tunewise.rungs.gaps import measure_gap
 from tunewise.rungs.grammars import grammar_of
-from tunewise.rungs.rung import Candidate, NotBuilt, Rung, Workbench
+from tunewise.rungs.rung import Candidate, Rung, Workbench
 from tunewise.spending import Spending
 from tunewise.splits import Parts
 from tunewise.staleness import Staleness, measure_staleness
@@ -129,8 +129,8 @@ class Run:
             },
         )
 
-    def build(self, rung: Rung, bench: Workbench) -> Candidate | str:
-        """Build one rung, or find it as an earlier, interrupted run left it; else why it was not built."""
+    def build(self, rung: Rung, bench: Workbench) -> Candidate:
+        """Build one rung, or find it as an earlier, interrupted run left it. Raises NotBuilt as it does."""
         self.progress.tell("rung", rung=rung.name, state="building")
         started = time.monotonic()
         own = replace(
@@ -138,10 +138,7 @@ class Run:
             parts=without_overlap(bench.parts, rung.name),
             ask=lambda door, requests, purpose: self.ask_for(rung.name, door, requests, purpose),
         )
-        try:
-            candidate = rung.build(own)
-        except NotBuilt as reason:
-            return str(reason)
+        candidate = rung.build(own)
         candidate.save(own.folder / rung.name)
         seconds = self.store.freeze(f"build seconds of {rung.name}", time.monotonic() - started)
         if rung.outlook(own).train_rows:

@@ -271,8 +271,9 @@ class Task(Section):
         for name in ("cpt", "retrieval"):
             if plain["training"][name] is None:
                 del plain["training"][name]
-        if self.training.cpt is not None and self.training.cpt.documents is not None:
-            plain["training"]["cpt"]["documents"] = _content(self.training.cpt.documents)
+        for name in ("documents", "general") if self.training.cpt is not None else ():
+            if getattr(self.training.cpt, name) is not None:
+                plain["training"]["cpt"][name] = _content(getattr(self.training.cpt, name))
         if self.knowledge is not None:
             plain["knowledge"] = {"documents": _content(self.knowledge.documents)}
         if self.output is not None:

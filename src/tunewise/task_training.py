@@ -20,11 +20,14 @@ class MixSection(Section):
 class PretrainingSection(Section):
     """Continual pre-training on raw documents, the first stage of ``cpt-sft``.
 
-    documents: by default ``knowledge.documents``. tokens: most that are trained on, by default all. length:
-    of a piece, in tokens. epochs: passes over the pieces. learning_rate: by default the method's.
+    documents: by default ``knowledge.documents``. general: rows of text on which perplexity is measured
+    before and after, by default ``training.mix.general``; only a mix trains on them. tokens: most that are
+    trained on, by default all. length: of a piece, in tokens. epochs: passes over the pieces.
+    learning_rate: by default the method's.
     """
 
     documents: Documents | None = None
+    general: DataFile | None = None
     tokens: Count | None = None
     length: Annotated[Count, Field(ge=16)] = 512
     epochs: Positive = 1.0

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tunewise.training.methods import Method
     from tunewise.training.recipe import Recipe
 
-STAGES = ("sft",)
 SHOWN_ROWS = 3
 
 
@@ -111,31 +110,31 @@ def train(
 ) -> TrainingRun:
     """Tune the task's local weights on its train part, choose the checkpoint on selection, check the result.
 
-    method: ``lora``, ``qlora`` or ``full``; by default ``tune.method``, else ``lora``. out: the folder
-    (``runs/NAME/train``); the same call on the same folder goes on from the last checkpoint. launch: more
-    processes. Raises UserError for what the user can mend, before anything is trained, and WorldError for
-    what ended the run; checkpoints are kept.
+    method: ``lora``, ``qlora`` or ``full``; by default ``tune.method``, else ``lora``. stage: ``sft``, or
+    ``cpt``, which reads the task's documents, or ``cpt+sft``: both, the second only when the first passed
+    (else GateClosed). out: the folder (``runs/NAME/train``); the same call on the same folder goes on from
+    the last checkpoint. launch: more processes. Raises UserError for what the user can mend, before anything
+    is trained, and WorldError for what ended the run; checkpoints are kept.
     """
-    from tunewise.rungs.tuned import build
     from tunewise.training.launch import Launched
     from tunewise.training.recipe import train as train_here
+    from tunewise.tuning_stages import known_stage, run_stage
 
     notes = Notes(progress or Silent())
     chosen, bench, opened = prepare(path_or_task, method, stage, out, seed, notes)
     if launch is not None:
         launch.check(bench.task.training.batch_size)
-    found = causes_of(bench, chosen)
+    found = causes_of(bench, chosen) if stage != "cpt" else []
     for cause in found:
         notes.tell("note", text=f"{chosen}: {cause['says']}")
     trainer = train_here if launch is None or launch.alone else Launched(launch)
-    candidate = build(bench, chosen, trainer)
-    assert candidate.adapter is not None
+    folder, facts = run_stage(bench, chosen, known_stage(stage), trainer)
     run = TrainingRun(
         opened.task.name,
         chosen,
         base_of(bench).name,
-        candidate.adapter,
-        candidate.facts(),
+        folder,
+        {"stage": stage, **facts},
         tuple(found),
         tuple(notes.said),
     )
@@ -157,8 +156,11 @@ def show(
     """
     from tunewise.rungs.prompt import layout_of
     from tunewise.rungs.tuned import check_before, prepared, recipe_of
+    from tunewise.tuning_stages import show_reading
 
     chosen, bench, opened = prepare(path_or_task, method, stage, None, seed, Silent())
+    if stage == "cpt":
+        return show_reading(bench, opened.task.name, rows)
     base = base_of(bench)
     layout = layout_of(bench)
     ready = prepared(bench, base, layout)
@@ -206,6 +208,10 @@ def launch_command(
     from tunewise.rungs.tuned import SELECTION_ITEMS, check_before, prepared, recipe_of, rows_of
     from tunewise.training import launch as launching
 
+    if stage != "sft":
+        raise SettingError(
+            f"--dry-run shows the launch of the stage sft; {stage} starts its own with the same --processes"
+        )
     chosen, bench, _ = prepare(path_or_task, method, stage, out, seed, Silent())
     base, layout = base_of(bench), layout_of(bench)
     launch.check(bench.task.training.batch_size)
@@ -248,11 +254,11 @@ def prepare(
     """The method, and a workbench whose calls go to local weights. Raises SettingError and DataError."""
     from dataclasses import replace
 
-    from tunewise.rungs.tuned import cannot_tune
+    from tunewise.task import Tune
     from tunewise.training.methods import METHODS
+    from tunewise.tuning_stages import cannot_run, known_stage
 
-    if stage not in STAGES:
-        raise SettingError(f"stage {stage!r} is not supported; there is {', '.join(STAGES)}")
+    known = known_stage(stage)
     opened = open_task(path_or_task, seed)
     tune = opened.task.tune
     wanted = method or (tune.method if tune is not None else None) or METHODS[0]
@@ -263,9 +269,12 @@ def prepare(
     bench = replace(
         opened.bench(folder, seed, progress), ask=lambda door, requests, purpose: door.answer(requests)
     )
-    if (blocked := opened.parts.blocked_reason()) is not None:
+    if known != "sft":  # the rung reads its method from the task
+        update = {"tune": (tune or Tune()).model_copy(update={"method": chosen})}
+        bench = replace(bench, task=opened.task.model_copy(update=update))
+    if known != "cpt" and (blocked := opened.parts.blocked_reason()) is not None:
         raise DataError(f"train: {blocked}")
-    if (reason := cannot_tune(bench)) is not None:
+    if (reason := cannot_run(bench, known)) is not None:
         raise SettingError(f"nothing can be trained: {reason}")
     return chosen, bench, opened
 

@@ -7,7 +7,7 @@ from tunewise.rungs.order import LEARNS_FROM_ROWS, WEIGHTS, rungs_for
 
 NAMES = [
     *("zero-shot", "few-shot", "few-shot-nearest", "constrained", "rag"),
-    *("lora", "qlora", "full", "cpt-sft"),
+    *("lora", "qlora", "full", "cpt-sft", "rag-lora"),
 ]
 
 

@@ -9,12 +9,12 @@ import pytest
 from tunewise.data import Example, Message
 from tunewise.errors import TaskFileError
 from tunewise.evidence.records import Score
-from tunewise.ladder import climb
+from tunewise.ladder import NotBuilt, climb
 from tunewise.progress import Silent
 from tunewise.rungs import cpt_sft
 from tunewise.rungs.cpt_sft import CptSft
 from tunewise.rungs.order import load_candidate
-from tunewise.rungs.rung import NotBuilt, Workbench
+from tunewise.rungs.rung import Workbench
 from tunewise.rungs.said import Said
 from tunewise.splits import Parts
 from tunewise.task import DecodingSettings, Knowledge, Task, load_task
@@ -216,10 +216,10 @@ def test_a_rung_that_could_not_be_built_is_a_skipped_step_and_the_climb_goes_on(
         def __init__(self, name):
             self.name = name
 
-    steps = climb(
-        [Named("one")], cannot_help=lambda rung, done: None, build=lambda rung, done: "no", gather=None
-    )
-    [step] = steps
+    def build(rung, done):
+        raise NotBuilt("no")
+
+    [step] = climb([Named("one")], cannot_help=lambda rung, done: None, build=build, gather=None)
     assert (step.rung, step.skipped_because, step.candidate) == ("one", "no", None)
 
 

@@ -95,7 +95,7 @@ def test_rows_beyond_the_length_are_refused_when_asked(task_file):
 
 @pytest.mark.parametrize(
     ("asked", "says"),
-    [({"method": "dora"}, "there are lora, qlora, full"), ({"stage": "cpt"}, "there is sft")],
+    [({"method": "dora"}, "there are lora, qlora, full"), ({"stage": "dpo"}, "there are sft, cpt, cpt")],
 )
 def test_unknown_methods_and_stages_are_refused(task_file, asked, says):
     with pytest.raises(SettingError, match=says):

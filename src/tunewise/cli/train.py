@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tunewise.tuning import Shown, TrainingRun
     from tunewise.tuning_compared import MethodComparison
 
@@ -19,7 +21,10 @@ def train(
     method: Annotated[
         str | None, typer.Option(help="lora, qlora or full; default: tune.method, else lora.")
     ] = None,
-    stage: Annotated[str, typer.Option(help="sft: supervised fine-tuning on the train part.")] = "sft",
+    stage: Annotated[
+        str,
+        typer.Option(help="sft: tuning on the train part; cpt: reading the task's documents; cpt+sft: both."),
+    ] = "sft",
     out: Annotated[
         Path | None, typer.Option(help="Folder; default runs/NAME/train. The same folder goes on.")
     ] = None,
@@ -114,6 +119,12 @@ def print_plan(plan: dict[str, Any]) -> None:
 def print_run(run: "TrainingRun") -> None:
     """What was trained, where it lies, how it does on selection."""
     facts = run.facts
+    reading = facts if facts["stage"] == "cpt" else facts.get("cpt")
+    if reading is not None:
+        print_reading(reading)
+    if facts["stage"] == "cpt":
+        print(f"{run.method} on {run.base}: {run.folder}")
+        return
     score = facts["selection_score"]
     said = (
         "not measured (no selection items)" if score is None else f"{score:.3f} on {facts['selection_items']}"
@@ -132,6 +143,20 @@ def print_run(run: "TrainingRun") -> None:
     print(f"  checks: {checks}")
     for cause in run.causes:
         print(f"  known cause of forgetting: {cause['says']}")
+
+
+def print_reading(facts: "Mapping[str, Any]") -> None:
+    """What continual pre-training read and did, and whether its gate opened."""
+    print(
+        f"read {facts['train_tokens']:,} tokens of {facts['documents']:,} documents, {facts['epochs']:g} "
+        f"epochs: {facts['steps']} steps, {facts['seconds']:.0f} s"
+    )
+    for name, found in facts["perplexity"].items():
+        if found is None:
+            print(f"  perplexity on {name} text: not measured, {facts['general_missing']}")
+        else:
+            print(f"  perplexity on held-out {name} text: {found['before']:.2f} -> {found['after']:.2f}")
+    print(f"  gate {'open' if facts['passed'] else 'closed'}: {facts['why']}")
 
 
 def print_comparison(found: "MethodComparison") -> None:

@@ -7,27 +7,28 @@ safetensors that answers alone.
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tunewise.data import read_examples
 from tunewise.errors import DataError
+from tunewise.ladder import NotBuilt
 from tunewise.models.door import Door
 from tunewise.models.open import open_door
 from tunewise.retrieval.documents import Document, read_documents
 from tunewise.rungs import tuned
 from tunewise.rungs.prompt import PromptCandidate, layout_of
-from tunewise.rungs.rung import NotBuilt, Outlook, Workbench
+from tunewise.rungs.rung import Outlook, Workbench
 from tunewise.rungs.said import Said
 from tunewise.task_training import PretrainingSection
 from tunewise.training import checkpoints
 from tunewise.training.corpus import Corpus, corpus_of
 from tunewise.training.methods import DEFAULTS, Method
 from tunewise.training.pretraining import MODEL, merge, pretrain
-from tunewise.training.recipe import Recipe
+from tunewise.training.recipe import Recipe, train
 
-GENERAL_MISSING = "no general text is named (training.mix.general)"
+GENERAL_MISSING = "no general text is named (training.cpt.general or training.mix.general)"
 
 
 class CptSft:
@@ -47,15 +48,16 @@ class CptSft:
         """See Rung; the documents are not read, so pre-training's tokens are not counted here."""
         return tuned.outlook_of(bench)
 
-    def build(self, bench: Workbench) -> PromptCandidate:
+    def build(self, bench: Workbench, trainer: tuned.Trainer = train) -> PromptCandidate:
         """See Rung. Raises NotBuilt when the first stage did not pass, DataError with too little text."""
         home = bench.folder / self.name
         method = method_of(bench)
-        first = first_stage(bench, home / "cpt")
+        first = first_stage(bench, home / "cpt", trainer)
         if not first["passed"]:
             raise NotBuilt(f"the second stage did not start: {first['why']}")
         read = home / "cpt" / MODEL
-        second = tuned.build(replace(bench, folder=home / "sft", tune_door=on_base(bench, read)), method)
+        own = replace(bench, folder=home / "sft", tune_door=on_base(bench, read))
+        second = tuned.build(own, method, trainer)
         assert second.adapter is not None
         model, adapter = home / MODEL, second.adapter
         settings = {"model": second.door.fingerprint}
@@ -71,46 +73,67 @@ class CptSft:
         )
 
 
-def first_stage(bench: Workbench, home: Path) -> dict[str, Any]:
-    """Continual pre-training as the task says it, in ``home``; its facts."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the first stage reads. left_out: documents that give a certification item away."""
+
+    base: Any
+    corpus: Corpus
+    general: Corpus | None
+    missing: str
+    left_out: int
+    recipe: Recipe
+
+    def notes(self) -> list[str]:
+        """What is read, how often, and what the user should know before it starts."""
+        facts = self.corpus.facts()
+        said = [
+            f"cpt: {facts['train_tokens']:,} tokens of {facts['documents']:,} documents, "
+            f"{self.recipe.epochs:g} epochs; {facts['held_out_tokens']:,} tokens are held out"
+        ]
+        if self.left_out:
+            said.append(
+                f"cpt: {self.left_out} documents hold a certification item's question and answer word for "
+                "word; they are not read"
+            )
+        if is_instruct(self.base):
+            said.append(
+                f"cpt: {self.base.name} has a chat template, so it is an instruct model: reading raw text "
+                "can cost it the habit of answering. A base model of the same family is the usual start; "
+                "the second stage and the certification show what came of it"
+            )
+        if self.general is None:
+            said.append(f"cpt: {self.missing}, so what reading costs on general text is not measured")
+        return said
+
+
+def reading_of(bench: Workbench) -> Reading:
+    """What the task lets the first stage read. Raises DataError with too little text."""
     base: Any = tuned.opened(bench, None)
     section = bench.task.training.cpt or PretrainingSection()
     corpus, left_out = domain_text(bench, base, section)
     general, missing = general_text(bench, base, section)
-    recipe = recipe_of(bench, section)
-    tell(bench, base, corpus, recipe, left_out)
+    return Reading(base, corpus, general, missing, left_out, recipe_of(bench, section))
+
+
+def first_stage(bench: Workbench, home: Path, trainer: tuned.Trainer = train) -> dict[str, Any]:
+    """Continual pre-training as the task says it, in ``home``; its facts."""
+    reading = reading_of(bench)
+    base, general, recipe = reading.base, reading.general, reading.recipe
+    for text in reading.notes():
+        bench.progress.tell("note", text=text)
     said = {
         "base": base.fingerprint,
         "versions": tuned.settings_of(bench, base, layout_of(bench), recipe.method)["versions"],
     }
     share = 0.0 if bench.task.training.mix is None else bench.task.training.mix.share
-    facts = pretrain(base.folder, home, corpus, general, share, recipe, bench.progress, said)
-    facts = {**facts, "documents_left_out": left_out, "starts_from_instruct": is_instruct(base)}
+    facts = pretrain(base.folder, home, reading.corpus, general, share, recipe, bench.progress, said, trainer)
+    facts = {**facts, "documents_left_out": reading.left_out, "starts_from_instruct": is_instruct(base)}
     if general is None:
         facts["perplexity"] = {**facts["perplexity"], "general": None}
-        facts["general_missing"] = missing
+        facts["general_missing"] = reading.missing
     bench.progress.tell("note", text=f"cpt: {facts['why']}")
     return facts
-
-
-def tell(bench: Workbench, base: Any, corpus: Corpus, recipe: Recipe, left_out: int) -> None:
-    """What is read, how often, and what the user should know before it starts."""
-    facts = corpus.facts()
-    bench.progress.tell(
-        "note",
-        text=f"cpt: {facts['train_tokens']:,} tokens of {facts['documents']:,} documents, "
-        f"{recipe.epochs:g} epochs; {facts['held_out_tokens']:,} tokens are held out",
-    )
-    if left_out:
-        text = f"cpt: {left_out} documents hold a certification item's question and answer word for word"
-        bench.progress.tell("note", text=f"{text}; they are not read")
-    if is_instruct(base):
-        bench.progress.tell(
-            "note",
-            text=f"cpt: {base.name} has a chat template, so it is an instruct model: reading raw text can "
-            "cost it the habit of answering. A base model of the same family is the usual start; the second "
-            "stage and the certification show what came of it",
-        )
 
 
 def is_instruct(base: Any) -> bool:
@@ -152,11 +175,12 @@ def domain_text(bench: Workbench, base: Any, section: PretrainingSection) -> tup
 
 
 def general_text(bench: Workbench, base: Any, section: PretrainingSection) -> tuple[Corpus | None, str]:
-    """Rows of ``training.mix.general`` as plain text, or None and why there is none."""
+    """Rows of ``training.cpt.general``, else of the mix, as plain text, or None and why there is none."""
     mix = bench.task.training.mix
-    if mix is None:
+    file = section.general or (None if mix is None else mix.general)
+    if file is None:
         return None, GENERAL_MISSING
-    rows = read_examples(mix.general).examples
+    rows = read_examples(file).examples
     texts = [Document(row.key, f"{row.input}\n{row.answer}", "row") for row in rows]
     return corpus_of(texts, base.tokenizer, length_of(base, section)), ""
 

@@ -38,8 +38,9 @@ def _tuned() -> tuple[Rung, ...]:
     from tunewise.rungs.full import Full
     from tunewise.rungs.lora import Lora
     from tunewise.rungs.qlora import Qlora
+    from tunewise.rungs.rag_lora import RagLora
 
-    return Lora(), Qlora(), Full(), CptSft()
+    return Lora(), Qlora(), Full(), CptSft(), RagLora()
 
 
 def load_candidate(folder: Path, open_door: DoorOpener) -> Candidate:

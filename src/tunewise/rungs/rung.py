@@ -13,10 +13,6 @@ from tunewise.splits import Parts
 from tunewise.task import Task
 
 
-class NotBuilt(Exception):
-    """Building found out that the rung has no candidate to offer; the climb goes on. Says why."""
-
-
 class Candidate(Protocol):
     """A built rung that can answer."""
 
@@ -96,6 +92,6 @@ class Rung(Protocol):
     def build(self, bench: Workbench) -> Candidate:
         """Build on train and selection only. Restartable: finished work is found in ``bench.folder``.
 
-        Raises NotBuilt when it turns out on the way that there is nothing to hand over.
+        Raises ``ladder.NotBuilt`` when it turns out on the way that there is nothing to hand over.
         """
         ...

@@ -11,7 +11,7 @@ the next stage tunes on answers and why general text is measured beside the doma
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tunewise.training import checkpoints, trust
 from tunewise.training.corpus import Corpus, perplexity
 from tunewise.training.masks import TrainRow
 from tunewise.training.mixing import plan_mix
-from tunewise.training.recipe import Recipe, Snapshot, quiet, train
+from tunewise.training.recipe import Recipe, Snapshot, Trained, quiet, train
 
 MODEL = "model"
 HELD_OUT_ROWS = 200  # most pieces that perplexity is measured on
@@ -37,11 +37,13 @@ def pretrain(
     recipe: Recipe,
     progress: Progress,
     said: Mapping[str, Any],
+    trainer: Callable[..., Trained] = train,
 ) -> dict[str, Any]:
     """The stage as facts, its model in ``home / "model"``; goes on where an earlier process was cut off.
 
-    general: general text, its train pieces mixed in with ``share``, its held-out pieces measured; None
-    without. said: all else that the result depends on (fingerprints, versions). Facts: ``perplexity`` per
+    general: general text, its held-out pieces measured, its train pieces mixed in when there is a
+    ``share``; None without. said: all else that the result depends on (fingerprints, versions).
+    trainer: ``recipe.train`` or one with its arguments (many processes). Facts: ``perplexity`` per
     kind of text with ``before`` and ``after``, ``passed`` and ``why`` of the gate, tokens, epochs, steps.
     """
     settings = {
@@ -62,6 +64,7 @@ def pretrain(
     rows, mix = corpus.train, None
     if general is not None:
         texts["general"] = general.held_out[:HELD_OUT_ROWS]
+    if general is not None and share:
         rows = corpus.train + general.train
         mix = plan_mix(len(corpus.train), len(general.train), share, recipe.epochs)
         progress.tell("note", text=f"cpt: {mix.in_words()}")
@@ -69,7 +72,7 @@ def pretrain(
     if before is None:
         before = losses(base, texts, recipe)
         checkpoints.write_json(home / "before.json", before)
-    trained = train(base, rows, texts["domain"], recipe, home / "work", progress, mix=mix)
+    trained = trainer(base, rows, texts["domain"], recipe, home / "work", progress, mix=mix)
     chosen = min(trained.snapshots, key=lambda s: math.inf if s.held_out_loss is None else s.held_out_loss)
     checks = hand_over(base, chosen, home / MODEL, recipe, [*corpus.held_out, *corpus.train][:PROBES])
     after = losses(home / MODEL, texts, recipe)
