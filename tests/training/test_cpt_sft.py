@@ -166,7 +166,9 @@ def test_stopped_in_either_stage_and_resumed_it_gives_the_weights_of_an_undistur
 ):
     from tunewise.training import recipe
 
-    monkeypatch.setattr(recipe.train, "__defaults__", (0.0, None))  # a checkpoint at every step
+    monkeypatch.setattr(
+        recipe.train, "__defaults__", (0.0, *recipe.train.__defaults__[1:])
+    )  # a checkpoint at every step
     whole = CptSft().build(make_bench("whole"))
     steps = whole.facts()["cpt"]["steps"]
     for stop in (2, steps + 1):

@@ -38,7 +38,7 @@ import sys
 from tunewise.training import recipe
 from tunewise.tuning import train
 
-recipe.train.__defaults__ = (0.0, None)
+recipe.train.__defaults__ = (0.0, *recipe.train.__defaults__[1:])
 
 class Say:
     def tell(self, event, **facts):
