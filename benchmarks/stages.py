@@ -1,4 +1,4 @@
-"""Reading documents, tuning on their questions, or both: killed once in each stage and resumed, then compared.
+"""Reading documents, tuning on their questions, or both: killed once in each stage, resumed, compared.
 
     python benchmarks/stages.py prepare --data ../shared/data --out DIR
     python benchmarks/stages.py both --out DIR --kill cpt:40     # kill -9 at step 40 of the first stage
@@ -158,8 +158,8 @@ def answers(out: Path, arm: str, batch: int) -> None:
     from tunewise.data import Example
     from tunewise.models.embedded import embedded_folder
     from tunewise.models.local import LocalDoor
-    from tunewise.rungs.prompt import PromptCandidate, layout_of
     from tunewise.progress import Silent
+    from tunewise.rungs.prompt import PromptCandidate, layout_of
     from tunewise.task_scores import score_answer
 
     opened = open_task(out / "task.yaml")

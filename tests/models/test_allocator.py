@@ -33,9 +33,7 @@ def passes(**environment: str) -> tuple[str, float]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a setting of glibc")
-def test_a_tensor_made_again_costs_the_system_less_and_the_users_own_setting_is_left_alone() -> (
-    None
-):
+def test_a_tensor_made_again_costs_the_system_less_and_the_users_own_setting_is_left_alone() -> None:
     kept, seconds = passes()
     own, seconds_own = passes(MALLOC_TRIM_THRESHOLD_="134217728", MALLOC_MMAP_THRESHOLD_="33554432")
     assert (kept, own) == ("True", "False")
