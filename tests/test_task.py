@@ -139,7 +139,7 @@ def test_all_mistakes_come_at_once_in_the_order_of_their_lines(write: Write) -> 
         ("advice: [1]", "advice: a section of facts was expected, got [1]"),
         ("training: {mix: {share: 0.3}}", "training.mix.general: missing"),
         ("training: {lora_targets: q_proj}", "all-linear or a list of layers was expected"),
-        ("teacher: {endpoint: x}", "teacher: not supported yet"),
+        ("teacher: {endpoint: x, name: y}", "teacher.model.endpoint: a URL was expected"),
         ("tolerance: 0.95", "line 5: tolerance: 0.95 must be smaller than the target 0.9"),
         ("tolerance: -1", "line 5: tolerance: it must be greater than or equal to 0, got -1"),
         ("split: {train: 0.5, selection: 0.5, certification: 0.5}", "split: the shares must sum to 1, got"),

@@ -57,6 +57,7 @@ class Opened:
     tune_door: Callable[[Path | None], Door] | None
     tune_door_missing: str
     judge_door: Door | None = None
+    teacher_door: Door | None = None
 
     def bench(self, folder: Path, seed: int, progress: Progress) -> Workbench:
         """A workbench without hands: enough for a rung to say whether it can help."""
@@ -71,6 +72,7 @@ class Opened:
             folder=folder,
             seed=seed,
             progress=progress,
+            teacher_door=self.teacher_door,
         )
 
 
@@ -98,7 +100,13 @@ def open_task(path_or_task: str | Path | Task, seed: int = 0) -> Opened:
         tune_door=tune_door,
         tune_door_missing=missing,
         judge_door=open_door(task.judge.model) if task.judge is not None else None,
+        teacher_door=open_teacher(task),
     )
+
+
+def open_teacher(task: Task) -> Door | None:
+    """The teacher's own door; None where the task's model teaches, or nobody does."""
+    return open_door(task.teacher.model) if task.teacher and task.teacher.model is not None else None
 
 
 def read_parts(task: Task) -> tuple[Parts, str, tuple[str, ...]]:
@@ -177,6 +185,7 @@ def decide(
             if not ended:
                 run.sample(sampled_rungs(run))
                 run.hold_to_grammar()
+                run.ask_teacher()
             decision = _hand_over(run, opened, ended)
             if after is not None and decision.ended_by != "budget":
                 stale = run.staleness(after)
@@ -235,6 +244,8 @@ def _settings(opened: Opened, seed: int, rungs: Sequence[str] | None) -> dict[st
     if opened.judge_door is not None:
         settings["judge"]["model"] = opened.judge_door.fingerprint
         del settings["judge"]["labels"]  # they are made on a run's own answers, and fixed once they are used
+    if opened.teacher_door is not None:
+        settings["teacher"]["model"] = opened.teacher_door.fingerprint
     tune = settings["tune"] or {}
     settings["tune"] = tune.get("model") if tune.get("method") is None else [tune["model"], tune["method"]]
     return {**settings, "seed": seed, "rungs": sorted(rungs) if rungs is not None else None}
@@ -276,6 +287,7 @@ def _run_on(
         alpha=alpha_of(store, rungs_for(), reasons, opening.number),
         exhaustive=exhaustive,
         judge_door=opened.judge_door,
+        teacher_door=opened.teacher_door,
     )
 
 

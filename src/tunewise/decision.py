@@ -26,6 +26,7 @@ class RungResult:
     all_outcomes: with ``--exhaustive`` every certification item, beyond where the test stopped.
     figures: figures of the metric over all outcomes (macro F1, counts). probe: its unbatched calls.
     constrained: what a grammar gives on top, on selection items; None where the task declares no form.
+    teacher: what a student keeps of its teacher's quality, on the same items; None for other rungs.
     """
 
     rung: str
@@ -37,6 +38,7 @@ class RungResult:
     figures: Mapping[str, Any] = field(default_factory=dict)
     probe: Probe | None = None
     constrained: Mapping[str, Any] | None = None
+    teacher: Mapping[str, Any] | None = None
 
     @property
     def verdict(self) -> Verdict | None:
@@ -165,6 +167,7 @@ def rung_json(result: RungResult) -> dict[str, Any]:
         "figures": dict(result.figures),
         "statuses": evidence.statuses(),
         "constrained": None if result.constrained is None else dict(result.constrained),
+        "teacher": None if result.teacher is None else dict(result.teacher),
         "limits": [limit_json(limit) for limit in result.probe.limits] if result.probe else [],
         "latency_ms": latency_json(result.probe, evidence.verdict),
         "usd_per_query": mean_usd(evidence.outcomes),

@@ -16,7 +16,15 @@ from tunewise.errors import RunError, SettingError
 # What --max-lora-rank takes: MaxLoRARanks in vllm/config/lora.py. Fully trained layers, biases and DoRA are
 # what its adapter loader refuses (vllm/lora/peft_helper.py).
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-METHODS = ("lora", "qlora", "full", "cpt", "cpt-sft")  # folders in which an adapter or a model may lie
+METHODS = (
+    "lora",
+    "qlora",
+    "full",
+    "distilled",
+    "cpt",
+    "cpt-sft",
+    "rag-lora",
+)  # folders in which an adapter or a model may lie
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Calls and tokens come from the plan of ``decide``; time of a model on this machi
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tunewise.api import Opened
     from tunewise.task import Task
 
-TRAINED = {"lora": "lora", "qlora": "qlora", "full": "full", "rag-lora": "lora", "cpt-sft": "full"}
+TRAINED = {"lora": "lora", "qlora": "qlora", "full": "full"}  # the others train as tune.method says
 SHOWS_ROWS = ("few-shot", "few-shot-nearest", "rag", "rag-lora")
 SHOWS_PASSAGES = ("rag", "rag-lora")
 DAYS_KEPT = 90.0  # a tuned model is trained again after so long, unless the task says otherwise
@@ -141,7 +141,7 @@ def plan(
     from tunewise.api import open_task
     from tunewise.left_out import static_reasons
     from tunewise.progress import Silent
-    from tunewise.rungs.names import NOT_YET, WEIGHTS
+    from tunewise.rungs.names import WEIGHTS
     from tunewise.rungs.order import rungs_for
 
     if rungs is not None:
@@ -149,7 +149,7 @@ def plan(
     opened = open_task(path_or_task, seed)
     economics = getattr(opened.task, "economics", None)
     today = today or getattr(economics, "today", None) or DRAWN_TODAY
-    if today not in (*WEIGHTS, *NOT_YET):
+    if today not in WEIGHTS:
         raise SettingError(f"--today: a rung was expected ({', '.join(WEIGHTS)}), got {today!r}")
     days = days or getattr(economics, "retrain_days", None) or DAYS_KEPT
     bench = opened.bench(Path(), seed, Silent())
@@ -203,7 +203,7 @@ def _rung(paper: Paper, planned: PlannedRung) -> RungForecast:
     if model is None:
         return _at_a_host(paper, planned, shared)
     answering = _answering(paper, model, calls, tokens_in, tokens_out)
-    training = _training(paper, planned.rung, model) if trains else None
+    training = _training(paper, planned, model) if trains else None
     return _on_this_machine(paper, answering, training, shared)
 
 
@@ -276,17 +276,30 @@ def _answering(
     return Answering((seconds[0], seconds[1]), _each((seconds[0], seconds[1]), calls), found)
 
 
-def _training(paper: Paper, rung: str, model: str) -> Estimate:
-    """What training this rung takes on the hardware, on the task's own train rows."""
+def method_named(task: "Task") -> str:
+    """How rungs train that are not named after a method."""
+    return (task.tune.method if task.tune is not None else None) or "lora"
+
+
+def _training(paper: Paper, planned: PlannedRung, model: str) -> Estimate:
+    """What training this rung takes on the hardware, on the task's own train rows.
+
+    Rows with passages are longer by the mean of what the plan counts for them.
+    """
     task = paper.task
     texts = []
     for example in paper.opened.parts.train:
         turns = [task.instruction or "", *(turn.content for turn in example.turns), example.answer]
         texts.append(("\n".join(turns), 1 + len(turns)))
+    lengths = of_texts(texts, tokenizer_of(model))
+    if planned.rung in SHOWS_PASSAGES and len(texts):
+        mean = planned.train_tokens / (len(texts) * task.training.epochs)
+        more = max(0, round(mean - lengths.mean))
+        lengths = replace(lengths, values=tuple(value + more for value in lengths.values))
     return estimate(
         model,
-        method=TRAINED.get(rung, "lora"),
-        lengths=of_texts(texts, tokenizer_of(model)),
+        method=TRAINED.get(planned.rung) or method_named(task),
+        lengths=lengths,
         epochs=task.training.epochs,
         gpu=paper.gpu.name,
         lora_rank=task.training.lora_rank,
@@ -336,8 +349,6 @@ def _pair(found: Range) -> tuple[float, float]:
 
 def _with_break_even(rung: RungForecast, today: RungForecast | None, paper: Paper) -> RungForecast:
     """The rung with the volume from which it pays, by the middle of each range."""
-    from dataclasses import replace
-
     if rung.skipped_because or rung.rung == paper.today:
         return rung
     return replace(rung, break_even=break_even(rung, today, paper.today, paper.days))

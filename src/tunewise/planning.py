@@ -144,7 +144,7 @@ def make_plan(
     proof = _proof(len(order), task.target, task.metric, provable)
     priced = any(
         door is not None and door.host is not None and door.price is not None
-        for door in (opened.door, opened.judge_door)
+        for door in (opened.door, opened.judge_door, opened.teacher_door)
     )
     return Plan(
         headline=f"{proof} Model {opened.door.name}; {where}.",
@@ -162,6 +162,7 @@ def make_plan(
             *_asked_after(opened, len(in_play)),
             *_limit_lines(task.limits),
             *prepared_lines(opened),
+            *teacher_lines(opened, bench, lengths),
         ),
         rungs=planned,
         warnings=(*opened.warnings, *parts.notes, *_style_warnings(task)),
@@ -202,6 +203,25 @@ def prepared_lines(opened: "Opened") -> list[str]:
             f" number of {len(opened.order)} items; without people's labels no rung is proved"
         )
     return lines
+
+
+def teacher_lines(opened: "Opened", bench: Workbench, lengths: "Lengths") -> list[str]:
+    """What the teacher of ``distilled`` is asked, by whom it is answered, and what that costs at most."""
+    from tunewise.rungs.distilled import inputs_of
+
+    section = opened.task.teacher
+    if section is None:
+        return []
+    door = opened.teacher_door or opened.door
+    asked = min(section.most, len(inputs_of(bench).kept)) + len(opened.parts.selection)
+    cost = "no price"
+    if door.price is not None:
+        usd = door.price.of(round(asked * fmean(lengths.bare)), asked * lengths.max_new_tokens)
+        cost = f"from {usd:.4f} USD with the bare prompt"
+    return [
+        f"teacher {door.name} as {section.rung}: answers up to {asked} inputs for distilled, and the items"
+        f" that the student is asked ({_where(door.host)}; {cost})"
+    ]
 
 
 def _style_warnings(task: Task) -> tuple[str, ...]:
@@ -341,7 +361,7 @@ def _planned(
     in_low = round(calls_low * (bare + outlook.shots[0] * shot + outlook.passage_tokens[0]))
     in_high = round(calls_high * (bare + outlook.shots[1] * shot + outlook.passage_tokens[1]))
     read = shot + fmean(outlook.passage_tokens)
-    train_tokens = round(outlook.train_rows * outlook.epochs * read)
+    train_tokens = round(outlook.train_rows * outlook.epochs * read) + outlook.read_tokens
     out_low, out_high = round(calls_low * answer), calls_high * lengths.max_new_tokens
     usd_low = door.price.of(in_low, out_low) if door.price else None
     usd_high = door.price.of(in_high, out_high) if door.price else None

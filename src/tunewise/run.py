@@ -9,6 +9,7 @@ from typing import Any
 
 from tunewise.data import Example
 from tunewise.decision import Build, RungResult, held_back
+from tunewise.distillation import compare_with_teacher, in_words
 from tunewise.errors import BudgetEnded
 from tunewise.evidence.judgement import ALPHA, Test, judge, make_test
 from tunewise.evidence.limits import Probe
@@ -28,6 +29,7 @@ from tunewise.models.door import Answer, Door, Request
 from tunewise.probing import probe_limits, sample_times, untested
 from tunewise.progress import Progress
 from tunewise.rungs.constrained import Constrained, constrained_beside
+from tunewise.rungs.distilled import Distilled
 from tunewise.rungs.gaps import measure_gap
 from tunewise.rungs.grammars import grammar_of
 from tunewise.rungs.rung import Candidate, Rung, Workbench
@@ -62,6 +64,7 @@ class Run:
     alpha: float
     exhaustive: bool = False
     judge_door: Door | None = None
+    teacher_door: Door | None = None
     measures: Measures = field(default_factory=Measures)
     results: list[RungResult] = field(default_factory=list)
     candidates: dict[str, Candidate] = field(default_factory=dict)
@@ -121,6 +124,7 @@ class Run:
             folder=self.folder / "rungs",
             seed=self.seed,
             progress=self.progress,
+            teacher_door=self.teacher_door,
             built=built,
             selected={
                 name: fact["selection_score"]
@@ -279,6 +283,17 @@ class Run:
             except BudgetEnded as end:
                 figures = {"skipped_because": str(end)}
             self.results[place] = replace(result, constrained=figures)
+
+    def ask_teacher(self) -> None:
+        """What the rung ``distilled`` keeps of its teacher's quality, after the climb; no candidate."""
+        found = compare_with_teacher(self)
+        if found is None:
+            return
+        self.progress.tell("note", text=in_words(found))
+        self.results = [
+            replace(result, teacher=found) if result.rung == Distilled.name else result
+            for result in self.results
+        ]
 
     def diagnose(self, rung: Rung, candidate: Candidate, evidence: Evidence) -> Gap | None:
         """Which gap the failures of a rung show, on selection items."""

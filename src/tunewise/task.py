@@ -34,15 +34,10 @@ from tunewise.task_fields import (
 from tunewise.task_guard import GuardSection
 from tunewise.task_limits import Economics, Limits
 from tunewise.task_metric import checked_options, known_metric, metric_mistakes, split_metric
-from tunewise.task_mistakes import explain, take_out_not_yet
+from tunewise.task_mistakes import explain
 from tunewise.task_output import Output, output_mistakes
 from tunewise.task_style import Style, prepared_mistakes
 from tunewise.task_training import Training
-
-# Keys of the design whose rung or measure does not exist yet, by the section they stand in.
-NOT_YET: Mapping[tuple[str, ...], frozenset[str]] = {
-    (): frozenset({"teacher"}),
-}
 
 
 class PartPaths(Section):
@@ -184,6 +179,26 @@ class JudgeSpec(Section):
     max_new_tokens: Count = 400
 
 
+class Teacher(Section):
+    """Who answers the inputs that ``distilled`` learns from; a door alone stands for ``{model: DOOR}``.
+
+    model: by default the task's. rung: how it is asked. inputs: what it answers, rows whose answers may be
+    missing; by default the train part's inputs. most: inputs that it is asked at most.
+    """
+
+    model: ModelSpec | None = None
+    rung: Literal["zero-shot", "few-shot", "few-shot-nearest", "rag"] = "zero-shot"
+    inputs: DataFile | None = None
+    most: Count = 2000
+
+
+def _a_teacher(value: object) -> object:
+    """A door alone is a teacher asked with the bare prompt."""
+    if isinstance(value, str) or (isinstance(value, Mapping) and {"endpoint", "scripted"} & set(value)):
+        return {"model": value}
+    return value
+
+
 class Budget(Section):
     """The cap on one run: money in USD, time in hours. None: no cap."""
 
@@ -224,6 +239,7 @@ class Task(Section):
     economics: Economics | None = None
     style: Style | None = None
     judge: JudgeSpec | None = None
+    teacher: Annotated[Teacher, BeforeValidator(_a_teacher)] | None = None
     budget: Budget | None = None
     on_not_proved: Literal["climb", "stop"] = "climb"
     advice: AdviceSection | None = None
@@ -247,7 +263,7 @@ class Task(Section):
         if not plain["metric_options"]:
             del plain["metric_options"]
         del plain["advice"]
-        for name in ("style", "judge"):
+        for name in ("style", "judge", "teacher"):
             if plain[name] is None:
                 del plain[name]
         for side in ("reference", "base") if self.style is not None else ():
@@ -257,6 +273,8 @@ class Task(Section):
             del plain["guard"]
         else:
             plain["guard"] = self.guard.settings()
+        if self.teacher is not None and self.teacher.inputs is not None:
+            plain["teacher"]["inputs"] = _content(self.teacher.inputs)
         if self.judge is not None:
             plain["judge"]["rubric"] = _content(self.judge.rubric)
             if self.judge.labels is not None:
@@ -301,7 +319,6 @@ def load_task(path: str | Path) -> Task:
     """Read a task file. Raises TaskFileError with every mistake in it, one line each."""
     file = Path(path).absolute()
     document, lines, problems = read_sections(file)
-    problems += take_out_not_yet(document, lines, NOT_YET)
     problems += _across_sections(document, lines)
     problems += metric_mistakes(document, lines)
     problems += prepared_mistakes(document, lines)

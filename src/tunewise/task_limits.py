@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from tunewise.marked_yaml import nearest
-from tunewise.rungs.names import NOT_YET, WEIGHTS
+from tunewise.rungs.names import WEIGHTS
 from tunewise.task_fields import Count, Number, Positive, Section, a_text, mistake
 from tunewise.task_mistakes import shown
 
@@ -34,7 +34,7 @@ class Limits(Section):
 
 def _rung(value: object) -> object:
     name = a_text(value)
-    known = (*WEIGHTS, *NOT_YET)
+    known = tuple(WEIGHTS)
     if name not in known:
         raise mistake(f"unknown rung {shown(value)}{nearest(value, known)}; there are {', '.join(known)}")
     return name

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from tunewise.marked_yaml import Lines, Place, nearest
 
 # Places where pydantic's location names the branch of a union, which is no key of the file.
-_UNIONS = frozenset({("model",), ("tune", "model"), ("judge", "model"), ("examples",)})
+_UNIONS = frozenset({("model",), ("tune", "model"), ("judge", "model"), ("teacher", "model"), ("examples",)})
 
 _EXPECTED: Mapping[str, str] = {
     "name": "letters, digits, '.', '_' and '-' were expected, since it names the run's folder",
@@ -87,23 +87,3 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [found for inner in get_args(annotation) for found in _sections(inner)]
-
-
-def take_out_not_yet(
-    document: dict[str, Any], lines: Lines, not_yet: Mapping[tuple[str, ...], frozenset[str]]
-) -> list[tuple[int, str]]:
-    """Remove keys that are not built yet from the document; one mistake for each."""
-    problems: list[tuple[int, str]] = []
-    for section, names in not_yet.items():
-        inside: Any = document
-        for key in section:
-            inside = inside.get(key)
-        if not isinstance(inside, dict):
-            continue
-        for name in sorted(names & inside.keys()):
-            key_text = ".".join((*section, name))
-            problems.append(
-                (lines.at((*section, name)), f"{key_text}: not supported yet; take it out for now")
-            )
-            del inside[name]
-    return problems

@@ -52,8 +52,8 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(folder):
     assert_refused(decide(folder, targett=0.9), "targett", "target")
 
 
-def test_a_key_that_is_not_built_yet_is_told_apart_from_an_unknown_one(folder):
-    assert_refused(decide(folder, teacher={"endpoint": "x"}), "teacher", "not supported yet")
+def test_a_teacher_at_no_url_is_refused_at_its_key(folder):
+    assert_refused(decide(folder, teacher={"endpoint": "x"}), "teacher.model.endpoint", "a URL was expected")
 
 
 def test_all_mistakes_of_a_file_come_at_once(folder):

@@ -7,7 +7,7 @@ from tunewise.rungs.order import LEARNS_FROM_ROWS, WEIGHTS, rungs_for
 
 NAMES = [
     *("zero-shot", "few-shot", "few-shot-nearest", "constrained", "rag"),
-    *("lora", "qlora", "full", "cpt-sft", "rag-lora"),
+    *("lora", "qlora", "full", "distilled", "cpt-sft", "rag-lora"),
 ]
 
 
@@ -22,8 +22,6 @@ def test_weights_say_the_same_order():
     assert set(LEARNS_FROM_ROWS) < set(NAMES)
 
 
-def test_unknown_and_unbuilt_names_are_refused_with_a_hint():
+def test_unknown_names_are_refused_with_a_hint():
     with pytest.raises(SettingError, match=r"unknown rung 'zeroshot'.*did you mean 'zero-shot'"):
         rungs_for(["zeroshot"])
-    with pytest.raises(SettingError, match="'distilled' is not supported yet"):
-        rungs_for(["distilled"])

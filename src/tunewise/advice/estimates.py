@@ -10,7 +10,14 @@ if TYPE_CHECKING:
     from tunewise.forecast import RungForecast
 
 METHODS = ("full", "lora", "qlora")
-METHOD_OF = {"lora": "lora", "qlora": "qlora", "full": "full", "rag-lora": "lora", "cpt-sft": "full"}
+METHOD_OF = {
+    "lora": "lora",
+    "qlora": "qlora",
+    "full": "full",
+    "rag-lora": "lora",
+    "cpt-sft": "lora",
+    "distilled": "lora",
+}
 ROW_TOKENS = 512  # assumed for a row where only facts are known
 SHOWN = ("calls", "seconds", "memory_gib", "disk_gib", "usd", "usd_per_query", "leaves")
 

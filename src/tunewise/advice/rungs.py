@@ -44,7 +44,9 @@ LEFT_OUT: Mapping[str, Reason] = {
     "qlora": lambda f: "it takes the place of lora only where lora does not fit into memory",
     "full": lambda f: "tuning climbs with lora; name full with --rungs or tune.method to have it measured",
     "distilled": lambda f: "no teacher is named (teacher)",
-    "cpt-sft": lambda f: _cannot_train(f) or _nothing_to_look_up(f),
+    "cpt-sft": lambda f: (
+        "pre-training climbs when the task has training.cpt; name cpt-sft with --rungs to have it measured"
+    ),
     "rag-lora": lambda f: _cannot_train(f) or _nothing_to_look_up(f),
 }
 

@@ -28,6 +28,7 @@ from tunewise.training.methods import DEFAULTS, Method
 from tunewise.training.pretraining import MODEL, merge, pretrain
 from tunewise.training.recipe import Recipe, train
 
+BYTES_PER_TOKEN = 4.0  # of English text with common tokenizers, 3.5 to 4.5
 GENERAL_MISSING = "no general text is named (training.cpt.general or training.mix.general)"
 
 
@@ -45,8 +46,11 @@ class CptSft:
         return None
 
     def outlook(self, bench: Workbench) -> Outlook:
-        """See Rung; the documents are not read, so pre-training's tokens are not counted here."""
-        return tuned.outlook_of(bench)
+        """See Rung; tokens of documents are taken from the size of their files, which are not read."""
+        section, place = bench.task.training.cpt or PretrainingSection(), documents_of(bench)
+        tokens = 0 if place is None else round(size_of(place) / BYTES_PER_TOKEN)
+        tokens = tokens if section.tokens is None else min(tokens, section.tokens)
+        return replace(tuned.outlook_of(bench), read_tokens=round(tokens * section.epochs))
 
     def build(self, bench: Workbench, trainer: tuned.Trainer = train) -> PromptCandidate:
         """See Rung. Raises NotBuilt when the first stage did not pass, DataError with too little text."""
@@ -155,6 +159,12 @@ def documents_of(bench: Workbench) -> Path | None:
     return None if knowledge is None else knowledge.documents
 
 
+def size_of(place: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    files = [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
 def domain_text(bench: Workbench, base: Any, section: PretrainingSection) -> tuple[Corpus, int]:
     """The documents as rows, and how many documents are left out.
 
@@ -165,7 +175,7 @@ def domain_text(bench: Workbench, base: Any, section: PretrainingSection) -> tup
     assert place is not None
     said = Said([*bench.parts.certification])
     documents = read_documents(place).documents
-    kept = [document for document in documents if not said.stands_in(document.text)]
+    kept = [d for d in documents if not said.stands_in(f"{d.head}\n{d.text}")]
     if not kept:
         raise DataError(
             f"{place}: every document holds certification items word for word; none is left to read"

@@ -10,16 +10,24 @@ WEIGHTS = {
     "lora": 6,
     "qlora": 7,
     "full": 8,
+    "distilled": 9,
     "cpt-sft": 10,
     "rag-lora": 11,
 }
 
 # Rungs whose candidate holds train rows: an overlap of train with certification blocks them.
-LEARNS_FROM_ROWS = ("few-shot", "few-shot-nearest", "lora", "qlora", "full", "cpt-sft", "rag-lora")
+LEARNS_FROM_ROWS = (
+    "few-shot",
+    "few-shot-nearest",
+    "lora",
+    "qlora",
+    "full",
+    "distilled",
+    "cpt-sft",
+    "rag-lora",
+)
 
 # Rungs that train weights with a method of the same name. ``qlora`` stands in for ``lora`` and ``full``
 # costs many times as much disk, so these two run when they are named (--rungs, tune.method), not on every
 # climb.
 TUNED = ("lora", "qlora", "full")
-
-NOT_YET: tuple[str, ...] = ("distilled",)

@@ -9,7 +9,7 @@ from tunewise.rungs import saved
 from tunewise.rungs.constrained import Constrained
 from tunewise.rungs.few_shot import FewShot
 from tunewise.rungs.few_shot_nearest import FewShotNearest
-from tunewise.rungs.names import LEARNS_FROM_ROWS, NOT_YET, WEIGHTS
+from tunewise.rungs.names import LEARNS_FROM_ROWS, WEIGHTS
 from tunewise.rungs.prompt import DoorOpener
 from tunewise.rungs.rag import Rag
 from tunewise.rungs.rung import Candidate, Rung
@@ -19,8 +19,6 @@ from tunewise.rungs.zero_shot import ZeroShot
 def rungs_for(names: Sequence[str] | None = None) -> tuple[Rung, ...]:
     """The rungs in order of weight; with ``names`` only these. Raises SettingError for any other name."""
     for name in names or ():
-        if name in NOT_YET:
-            raise SettingError(f"the rung {name!r} is not supported yet; there are {', '.join(WEIGHTS)}")
         if name not in WEIGHTS:
             near = difflib.get_close_matches(name, WEIGHTS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -35,12 +33,13 @@ def rungs_for(names: Sequence[str] | None = None) -> tuple[Rung, ...]:
 def _tuned() -> tuple[Rung, ...]:
     # imported here: training must not be loaded by whoever only asks for the order
     from tunewise.rungs.cpt_sft import CptSft
+    from tunewise.rungs.distilled import Distilled
     from tunewise.rungs.full import Full
     from tunewise.rungs.lora import Lora
     from tunewise.rungs.qlora import Qlora
     from tunewise.rungs.rag_lora import RagLora
 
-    return Lora(), Qlora(), Full(), CptSft(), RagLora()
+    return Lora(), Qlora(), Full(), Distilled(), CptSft(), RagLora()
 
 
 def load_candidate(folder: Path, open_door: DoorOpener) -> Candidate:
@@ -53,4 +52,4 @@ def load_candidate(folder: Path, open_door: DoorOpener) -> Candidate:
     return saved.load_candidate(folder, open_door)
 
 
-__all__ = ["LEARNS_FROM_ROWS", "NOT_YET", "WEIGHTS", "load_candidate", "rungs_for"]
+__all__ = ["LEARNS_FROM_ROWS", "WEIGHTS", "load_candidate", "rungs_for"]

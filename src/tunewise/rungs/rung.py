@@ -43,6 +43,7 @@ class Workbench:
         answer is ``errored`` comes back as such. ``purpose`` is recorded ("selection", "gap", ...).
     score: the task's metric on one answer to one example.
     tune_door: opens local weights, with an adapter folder when given; None when there are none.
+    teacher_door: the teacher's own door; None where the task's model teaches, or nobody does.
     built: the candidates of the rungs below, by name, for a rung that builds on them.
     selected: the selection score of each of those (mean of the metric), where it was measured.
     """
@@ -57,6 +58,7 @@ class Workbench:
     folder: Path
     seed: int
     progress: Progress
+    teacher_door: Door | None = None
     built: Mapping[str, Candidate] = field(default_factory=dict)
     selected: Mapping[str, float] = field(default_factory=dict)
 
@@ -67,6 +69,7 @@ class Outlook:
 
     build_calls: calls on selection items while building, at most. shots, passage_tokens: fewest and
     most examples, and tokens of passages, in one prompt. train_rows, epochs: what is trained on.
+    read_tokens: tokens of documents that are trained on beside the rows.
     """
 
     build_calls: int = 0
@@ -74,6 +77,7 @@ class Outlook:
     passage_tokens: tuple[int, int] = (0, 0)
     train_rows: int = 0
     epochs: float = 0.0
+    read_tokens: int = 0
 
 
 class Rung(Protocol):
