@@ -3,7 +3,7 @@
 import pytest
 
 from tunewise.training.masks import IGNORED, TrainRow
-from tunewise.training.packing import common_stem, pack, rows_per_pass, tensors
+from tunewise.training.packing import common_stem, pack, rows_per_pass, rows_within, tensors
 
 
 def row(prompt: str, answer: str) -> TrainRow:
@@ -112,3 +112,10 @@ def test_rows_per_pass_divides_the_batch_and_keeps_logits_small():
     # 600 answer tokens * 4 bytes * 110,000 = 264 MB for one row: two pass 512 MiB
     assert rows_per_pass(rows, 6, **{**SHAPE, "parameters": 10**9, "vocabulary": 110_000}) == 2
     assert rows_per_pass(rows, 6, **{**SHAPE, "vocabulary": 10**9}) == 1
+
+
+def test_rows_of_a_pass_without_a_mask_are_as_many_of_the_batch_as_its_tokens_hold():
+    # 100 shared tokens and 101 of their own each: four rows take 504 tokens, eight 908, sixteen 1,716
+    rows = [row("s" * 100 + chr(97 + n) * 100, "X") for n in range(16)]
+    assert [rows_within(rows, batch) for batch in (4, 8, 16, 6)] == [4, 8, 8, 6]
+    assert rows_within([row("s" * 3000, "X")], 8) == 1

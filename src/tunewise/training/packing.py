@@ -23,6 +23,7 @@ TARGETS_ROUNDED = 16
 FILLER = -1  # segment of the tokens that fill up: they see themselves alone, and nothing sees them
 
 LOGIT_BYTES = 512 * 2**20  # most bytes of fp32 logits in one pass; autograd holds about three such blocks
+PASS_TOKENS = 1024  # of a pass without a mask: beyond, more tokens a pass save nothing and take memory
 PASS_OVERHEAD = 64  # tokens that one more pass costs: measured as launch cost of about 600 small operators
 
 
@@ -79,10 +80,11 @@ def pack(rows: Sequence[TrainRow]) -> Pack:
     return Pack(ids, positions, segments, kept, targets)
 
 
-def tensors(rows: Sequence[TrainRow]) -> dict[str, Any]:
+def tensors(rows: Sequence[TrainRow], lean: bool = False) -> dict[str, Any]:
     """A pack as keyword arguments of a causal model's forward, beside ``labels``.
 
-    ``attention_mask`` is (1, 1, n, n), true where a query may look. ``labels`` and ``shift_labels`` are the
+    ``attention_mask`` is (1, 1, n, n), true where a query may look; lean: ``row_layout`` in its place, for
+    ``row_attention``. ``labels`` and ``shift_labels`` are the
     targets, (1, kept): the trainer divides by how many stand in the latter. Both sizes are rounded up, with
     tokens that nothing sees and targets that are ``IGNORED``.
     """
@@ -91,19 +93,31 @@ def tensors(rows: Sequence[TrainRow]) -> dict[str, Any]:
     packed = pack(rows)
     tokens = -len(packed.ids) % TOKENS_ROUNDED
     more = -len(packed.targets) % TARGETS_ROUNDED
-    segments = torch.tensor(packed.segments + [FILLER] * tokens)
-    own = (segments[None, :] == segments[:, None]) & (segments != FILLER)
-    causal = torch.ones(len(segments), len(segments), dtype=torch.bool).tril()
-    sees = (own | (segments == 0)[None, :]) & causal & (segments != FILLER)[:, None]
     targets = torch.tensor([packed.targets + [IGNORED] * more])
-    return {
+    given = {
         "input_ids": torch.tensor([packed.ids + [packed.ids[0]] * tokens]),
         "position_ids": torch.tensor([packed.positions + [0] * tokens]),
-        "attention_mask": (sees | torch.eye(len(segments), dtype=torch.bool))[None, None],
         "logits_to_keep": torch.tensor(packed.kept + [0] * more),
         "labels": targets,
         "shift_labels": targets,
     }
+    if not lean:
+        return given | {"attention_mask": mask_of(packed.segments + [FILLER] * tokens)}
+    from tunewise.training.row_attention import layout
+
+    stem = packed.segments.count(0)
+    return given | {"row_layout": layout(stem, [len(row) - stem for row in rows])}
+
+
+def mask_of(segments: Sequence[int]) -> Any:
+    """(1, 1, n, n), true where a token (row) may look (column): the stem and its own rest, up to itself."""
+    import torch
+
+    of = torch.tensor(segments)
+    own = (of[None, :] == of[:, None]) & (of != FILLER)
+    causal = torch.ones(len(of), len(of), dtype=torch.bool).tril()
+    sees = (own | (of == 0)[None, :]) & causal & (of != FILLER)[:, None]
+    return (sees | torch.eye(len(of), dtype=torch.bool))[None, None]
 
 
 def rows_per_pass(
@@ -129,6 +143,17 @@ def rows_per_pass(
     divisors = [count for count in range(1, batch_size + 1) if batch_size % count == 0]
     small = [count for count in divisors if count * answer * vocabulary * 4 <= LOGIT_BYTES]
     return min(small or [1], key=cost)
+
+
+def rows_within(rows: Sequence[TrainRow], batch_size: int) -> int:
+    """How many rows to pack into one pass where attention stays within rows: as many as ``PASS_TOKENS`` hold.
+
+    A divisor of ``batch_size``. At least one row is expected.
+    """
+    stem = common_stem(rows)
+    own = sum(len(row) - stem for row in rows) / len(rows)
+    divisors = [count for count in range(1, batch_size + 1) if batch_size % count == 0]
+    return max((count for count in divisors if stem + count * own <= PASS_TOKENS), default=1)
 
 
 def passes(rows: Sequence[TrainRow], most: int, balanced: bool) -> list[list[TrainRow]]:

@@ -47,6 +47,7 @@ class Recipe:
     rows_per_pass: rows packed into one forward pass, a divisor of ``batch_size``; 0 lets the rows decide.
     packed: False trains on padded batches with TRL's own loss (slower, and what packing is checked against).
     balanced: rows of a step are spread over its packs by length; None lets the rows decide.
+    lean: layers compute with the operations of ``training.lean``; None lets the model decide.
     targets: the linear layers that get an adapter, by the last part of their names; none: all of them.
     checkpointing: states are computed again on the way back instead of kept: a third more time, and memory
     for one layer in place of all.
@@ -63,6 +64,7 @@ class Recipe:
     rows_per_pass: int = 0
     packed: bool = True
     balanced: bool | None = None
+    lean: bool | None = None
     method: Method = "lora"
     schedule: Schedule = "linear"
     targets: tuple[str, ...] = ()
@@ -219,6 +221,7 @@ def run_facts(
         "batch_size": recipe.batch_size,
         "rows_per_pass": recipe.rows_per_pass,
         "packed": recipe.packed,
+        "lean": bool(recipe.lean),
         "precision": recipe.precision,
         "losses": [round(loss, 5) for loss in said.get("losses", [])],
     }

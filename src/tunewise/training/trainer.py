@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
-from torch.nn import functional
 from torch.utils.data import Sampler
 from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
@@ -19,11 +18,11 @@ from trl.trainer.sft_trainer import SFTTrainer
 from tunewise.errors import WorldError
 from tunewise.models import weights
 from tunewise.progress import Progress, Silent
-from tunewise.training import checkpoints, mixing, trust
+from tunewise.training import checkpoints, lean, mixing, trust
 from tunewise.training.masks import IGNORED, TrainRow
 from tunewise.training.measured import MemoryWatch
 from tunewise.training.methods import core_of
-from tunewise.training.packing import passes, rows_per_pass, skewed, tensors
+from tunewise.training.packing import passes, rows_per_pass, rows_within, skewed, tensors
 from tunewise.training.recipe import WARMUP_SHARE, Recipe
 
 if TYPE_CHECKING:
@@ -50,6 +49,7 @@ class PackedTrainer(SFTTrainer):
     memory: MemoryWatch | None = None
     most: int = 1  # rows in one pass
     balanced: bool = False
+    lean: bool = False
     base: Path = Path()
     progress: Progress = Silent()
     mix: mixing.Mix | None = None
@@ -94,7 +94,7 @@ class PackedTrainer(SFTTrainer):
         processes = self.accelerator.num_processes
         summed = 0.0
         for number, some in enumerate(packs, start=1):
-            inputs = {name: value.to(self.args.device) for name, value in tensors(some).items()}
+            inputs = on_device(tensors(some, self.lean), self.args.device)
             waits = number < len(packs) and processes > 1
             with self.accelerator.no_sync(model) if waits else contextlib.nullcontext():
                 if self.memory is not None:
@@ -166,13 +166,16 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
+def on_device(inputs: dict[str, Any], device: Any) -> dict[str, Any]:
+    """The tensors of a pack moved; a layout of rows stays."""
+    return {
+        name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()
+    }
+
+
 def pack_loss(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, int]:
     """Summed negative log-likelihood in nats of a pack's targets, and how many there are."""
-    targets = inputs["labels"].flatten()
-    rest = {name: value for name, value in inputs.items() if name not in ("labels", "shift_labels")}
-    logits = model(**rest, use_cache=False).logits[0]
-    total = functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
-    return total, int((targets != IGNORED).sum())
+    return (lean.pack_loss if "row_layout" in inputs else lean.own_loss)(model, inputs)
 
 
 @contextlib.contextmanager
@@ -202,14 +205,17 @@ def fast_fp32() -> Iterator[None]:
 
 
 def settle(model: Any, rows: Sequence[TrainRow], recipe: Recipe) -> Recipe:
-    """The recipe with what depends on model and rows filled in: packed or not, rows in one pass, spread."""
+    """The recipe with what depends on model and rows filled in: packed, lean, rows in one pass, spread."""
     packed = recipe.packed and trust.packing_agrees(model, rows)
     balanced = skewed(rows) if recipe.balanced is None else recipe.balanced
-    recipe = replace(recipe, packed=packed, balanced=balanced)
+    wanted = recipe.lean is not False and packed and recipe.precision == "fp32" and not sharded()
+    recipe = replace(recipe, packed=packed, balanced=balanced, lean=wanted and lean.agrees(model, rows))
     if recipe.rows_per_pass:
         return recipe
     if not packed:
         return replace(recipe, rows_per_pass=recipe.batch_size)
+    if recipe.lean:
+        return replace(recipe, rows_per_pass=rows_within(rows, recipe.batch_size))
     config = core_of(model).config.get_text_config()
     embeddings = {id(part.weight) for part in (model.get_input_embeddings(), model.get_output_embeddings())}
     layers = sum(p.numel() for p in model.parameters() if id(p) not in embeddings)
@@ -253,10 +259,11 @@ def run(
     trainer.precision, trainer.base, trainer.progress = recipe.precision, base, watch.progress
     trainer.memory = watch.memory if recipe.packed else None
     trainer.most, trainer.balanced, trainer.mix = recipe.rows_per_pass, bool(recipe.balanced), mix
+    trainer.lean = bool(recipe.lean)
     watch.trainer = trainer
     resumed = checkpoints.newest_whole(watch.work / "steps")
     try:
-        with fast_fp32():
+        with fast_fp32(), lean.installed(model) if recipe.lean else contextlib.nullcontext():
             trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
     finally:
         watch.memory.close()
@@ -284,11 +291,8 @@ def config_of(recipe: Recipe, watch: "Watch") -> SFTConfig:
     processes must make the same number of passes.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    sharded = any(
-        os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
-    )
     share = recipe.batch_size // processes
-    rows = recipe.rows_per_pass if sharded or not recipe.packed else share
+    rows = recipe.rows_per_pass if sharded() or not recipe.packed else share
     return SFTConfig(
         output_dir=str(watch.work / "steps"),
         per_device_train_batch_size=min(rows, share),
@@ -319,6 +323,12 @@ def config_of(recipe: Recipe, watch: "Watch") -> SFTConfig:
     )
 
 
+def sharded() -> bool:
+    """True where each process holds a part of the model's weights."""
+    names = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+    return any(os.environ.get(name) == "true" for name in names)
+
+
 def held_out_loss(model: Any, rows: Sequence[TrainRow], recipe: Recipe) -> float | None:
     """Mean negative log-likelihood in nats per answer token of ``rows``; None without rows."""
     if not rows:
@@ -329,9 +339,7 @@ def held_out_loss(model: Any, rows: Sequence[TrainRow], recipe: Recipe) -> float
     size = recipe.rows_per_pass if recipe.packed else 1
     with torch.no_grad(), half(recipe.precision, model.device.type):
         for start in range(0, len(rows), size):
-            inputs = {
-                name: value.to(model.device) for name, value in tensors(rows[start : start + size]).items()
-            }
+            inputs = on_device(tensors(rows[start : start + size], bool(recipe.lean)), model.device)
             loss, targets = pack_loss(model, inputs)
             total, count = total + float(loss), count + targets
     model.train(was_training)
