@@ -1,7 +1,8 @@
-"""Decide on three public data sets: prepare rows from a data folder, then climb.
+"""Decide on public data sets: prepare rows from a data folder, then climb.
 
-    python benchmarks/field/field.py --data ../shared/data --out runs/field            # all three
+    python benchmarks/field/field.py --data ../shared/data --out runs/field            # all of them
     python benchmarks/field/field.py --data ../shared/data --out runs/field --only e2e --prepare-only
+    python benchmarks/field/field.py --only soap --rungs zero-shot,few-shot --exhaustive
 
 The rows are written to the output folder and never to the repository. Each task file stands beside
 this script; it is copied next to its rows, so that the run can be repeated with `tunewise decide`.
@@ -38,6 +39,14 @@ BANKING_INTENTS = (
 )
 
 
+SOAP = ("Subjective", "Objective", "Assessment", "Plan")
+SOAP_OF = {  # the sections of MTS-Dialog; all others are what the patient tells
+    **dict.fromkeys(("EXAM", "IMAGING", "LABS", "PROCEDURES"), "Objective"),
+    **dict.fromkeys(("ASSESSMENT", "DIAGNOSIS"), "Assessment"),
+    **dict.fromkeys(("PLAN", "DISPOSITION", "EDCOURSE"), "Plan"),
+}
+
+
 def main() -> None:
     """Prepare and decide, one task after the other."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -46,6 +55,7 @@ def main() -> None:
     options.add_argument("--only", choices=sorted(PREPARE))
     options.add_argument("--prepare-only", action="store_true")
     options.add_argument("--exhaustive", action="store_true")
+    options.add_argument("--rungs", help="only these, comma-separated")
     given = options.parse_args()
     for name in [given.only] if given.only else PREPARE:
         folder = given.out / name
@@ -56,6 +66,7 @@ def main() -> None:
             continue
         command = [str(Path(sys.executable).with_name("tunewise")), "decide", str(folder / "task.yaml")]
         command += ["--out", str(folder / "run")] + (["--exhaustive"] if given.exhaustive else [])
+        command += ["--rungs", given.rungs] if given.rungs else []
         print("$", " ".join(command), flush=True)
         code = subprocess.run(command, check=False).returncode
         print(f"exit code {code}\n", flush=True)
@@ -95,6 +106,52 @@ def policy(data: Path, folder: Path) -> None:
         write(documents / f"{name}.jsonl", ({**d, "site": d["doc_id"].split("#")[0]} for d in docs))
 
 
+def soap(data: Path, folder: Path) -> None:
+    """A doctor's talk with a patient to a note with the four SOAP headings, three with nothing said."""
+    clinical(data, folder, soap_note)
+
+
+def sections(data: Path, folder: Path) -> None:
+    """The same talks to the section's text alone: no heading, no filling words that answers share."""
+    clinical(data, folder, lambda row: words(row["output"]))
+
+
+def clinical(data: Path, folder: Path, note: Callable[[Row], str]) -> None:
+    """300 train, 48 selection, 100 certification rows, the long ones (an eighth) left out."""
+    source = data / "clinical_notes"
+    short = {
+        name: [
+            {"id": r["id"], "input": r["input"], "output": note(r)}
+            for r in read(source / f"mts_dialog_{name}.jsonl")
+            if len(r["input"]) <= 1200 and len(r["output"]) <= 500
+        ]
+        for name in ("train", "valid", "test1")
+    }
+    held = some(short["valid"] + short["test1"], 100)
+    said = {letters(row) for row in held}  # a few talks stand in two of the files
+    learnt = some((row for row in short["train"] if letters(row) not in said), 348)
+    write(folder / "train.jsonl", learnt[:300])
+    write(folder / "selection.jsonl", learnt[300:])
+    write(folder / "certification.jsonl", held)
+
+
+def soap_note(row: Row) -> str:
+    """The section's text below the heading that it belongs to."""
+    own = SOAP_OF.get(row["section"], "Subjective")
+    filled = {name: words(row["output"]) if name == own else "Not discussed." for name in SOAP}
+    return "\n\n".join(f"## {name}\n\n{text}" for name, text in filled.items())
+
+
+def words(text: str) -> str:
+    """One line: the sections' own line breaks follow no rule."""
+    return " ".join(text.split())
+
+
+def letters(row: Row) -> str:
+    """The input without case, spaces and punctuation."""
+    return "".join(sign for sign in row["input"].casefold() if sign.isalnum())
+
+
 def question(row: Row) -> Row:
     """Site and question as input, all answers as references, the gold passage by id."""
     answers = list(dict.fromkeys(row["answers"]))
@@ -129,7 +186,13 @@ def write(path: Path, rows: Iterable[Row]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-PREPARE: dict[str, Callable[[Path, Path], None]] = {"e2e": e2e, "banking": banking, "policy": policy}
+PREPARE: dict[str, Callable[[Path, Path], None]] = {
+    "e2e": e2e,
+    "banking": banking,
+    "policy": policy,
+    "soap": soap,
+    "sections": sections,
+}
 
 if __name__ == "__main__":
     main()

@@ -274,7 +274,11 @@ class Run:
         if grammar_of(bench) is None:
             return
         for place, result in enumerate(self.results):
-            if result.evidence is None or result.rung == Constrained.name:
+            if result.evidence is None:
+                continue
+            if result.rung == Constrained.name:  # measured when built, against the prompt it stands on
+                figures = self.candidates[result.rung].facts()["beside"]
+                self.results[place] = replace(result, constrained=figures)
                 continue
             own = replace(bench, ask=partial(self.ask_for, result.rung))
             self.progress.tell("note", text=f"{result.rung} with a grammar, on selection items")

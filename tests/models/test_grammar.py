@@ -64,6 +64,25 @@ def test_choices_and_patterns_hold_to_the_letter(either_loop):
         assert answer.text[2] == "-"
 
 
+@pytest.mark.parametrize("grammar", [JSON, CHOICES, PATTERN])
+def test_asking_for_one_token_says_what_asking_for_all_says(door, grammar):
+    width = len(door.tokenizer)
+    tokens, starts = door._grammar_tokens(), []
+    for answer in door.answer(requests(grammar)):
+        ids = door.tokenizer(answer.text, add_special_tokens=False).input_ids
+        starts += [ids[:end] for end in range(len(ids) + 1)]
+    for start in starts:
+        mask = tokens.limit(grammar).allowed(start, width)
+        one_by_one = tokens.limit(grammar)
+        assert [one_by_one.allows(start, token) for token in range(width)] == mask.tolist()
+
+
+def test_greedy_answers_are_those_of_masking_every_step(door, monkeypatch):
+    quick = [answer.text for answer in door.answer(requests(JSON))]
+    monkeypatch.setattr("tunewise.models.grammar._Matcher.allows", lambda *_: False)
+    assert [answer.text for answer in door.answer(requests(JSON))] == quick
+
+
 def test_rows_without_a_grammar_are_answered_as_before_beside_others(door):
     alone = [a.text for a in door.answer(requests(None))]
     mixed = [r for pair in zip(requests(None), requests(JSON), strict=True) for r in pair]

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from tunewise.evidence.metrics import METRICS, MetricContext
 from tunewise.models.door import Answer, Grammar
-from tunewise.rungs.constrained import Constrained, constrained_beside
+from tunewise.rungs.constrained import TIMED, Constrained, constrained_beside
 from tunewise.rungs.few_shot import FewShot
 from tunewise.rungs.grammars import breaks, grammar_of, in_order, no_grammar, separators
 from tunewise.rungs.prompt import PromptCandidate, layout_of
@@ -123,6 +124,37 @@ def test_the_constrained_figure_stands_beside_the_raw_one(bench):
     beside = constrained_beside(made, PromptCandidate("zero-shot", made.door, layout_of(made)))
     assert (beside["raw"], beside["constrained"], beside["broke_grammar"]) == (0, 1, 0)
     assert beside["notes"] == []
+
+
+def test_what_stands_in_the_form_is_told_beside_the_form(bench, output):
+    made = bench()
+    task = made.task.model_copy(update={"metric": "json_schema"})
+    context = MetricContext(output=output.spec())
+
+    def score(example, answer):
+        return METRICS["json_schema"].score(answer.text, example.references, context)
+
+    made = replace(made, task=task, score=score)
+    beside = constrained_beside(made, PromptCandidate("zero-shot", made.door, layout_of(made)))
+    assert beside["figures"]["raw"]["avg_field_correctness"] == 0.0
+    assert beside["figures"]["constrained"]["avg_field_correctness"] == 1.0
+
+
+def test_the_grammar_is_timed_on_the_same_prompts_in_a_batch_of_their_own(bench):
+    made = bench()
+    asked = []
+    inner = made.ask
+
+    def ask(door, requests, purpose):
+        asked.append((purpose, [request.messages for request in requests]))
+        return inner(door, requests, purpose)
+
+    found = Constrained().build(replace(made, ask=ask)).facts()
+    free, held = [messages for purpose, messages in asked if purpose == "timing"]
+    assert free == held
+    assert len(free) == TIMED
+    assert found["beside"]["tokens_per_second"] == found["tokens_per_second"]
+    assert len(made.ask.__self__.sent) == Constrained().outlook(made).build_calls
 
 
 @pytest.mark.parametrize(

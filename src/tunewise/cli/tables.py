@@ -37,6 +37,7 @@ def print_decision(decision: dict[str, Any], folder: Path) -> None:
     for rung in decision["rungs"]:
         if "skipped_because" in rung:
             console.print(f"{rung['rung']}: skipped, {escape(rung['skipped_because'])}", style="dim")
+    _print_held(console, decision)
     console.print()
     console.print(escape(decision["reasons"][0]), style="bold", soft_wrap=True)
     if decision["maybe_enough"]:
@@ -59,6 +60,39 @@ def print_decision(decision: dict[str, Any], folder: Path) -> None:
     console.print(f"Report: {folder / 'report.html'}", soft_wrap=True)
     if decision["choice"]:
         console.print(f"Answer new inputs: tunewise answer {folder} FILE", soft_wrap=True)
+
+
+def _print_held(console: Console, decision: dict[str, Any]) -> None:
+    """What a grammar gives on top of each rung; nothing where no form was declared."""
+    held = [r for r in decision["rungs"] if (r.get("constrained") or {}).get("n")]
+    if not held:
+        return
+    console.print(f"\nRaw, and held to the declared form, on selection items ({decision['metric']}):")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    further = any(_fields_right(rung["constrained"]) for rung in held)
+    for heading in ("rung", "raw", "held", "items", *(("fields right, raw and held",) if further else ())):
+        table.add_column(heading, no_wrap=True)
+    for rung in held:
+        figures = rung["constrained"]
+        of = (rung["build"] or {}).get("prompt_of")
+        named = f"{rung['rung']} ({of})" if of else rung["rung"]
+        cells = [named, number(figures["raw"]), number(figures["constrained"]), str(figures["n"])]
+        table.add_row(*cells, _fields_right(figures))
+    console.print(table)
+    for rung in held:
+        for note in rung["constrained"]["notes"]:
+            console.print(f"{rung['rung']}: {escape(note)}", style="dim", soft_wrap=True)
+        speed = rung["constrained"]["tokens_per_second"]
+        if rung["rung"] == "constrained" and all(speed.values()):
+            raw, constrained = speed["raw"], speed["constrained"]
+            console.print(f"Tokens per second: {raw:.0f} without the grammar, {constrained:.0f} with it.")
+
+
+def _fields_right(figures: dict[str, Any]) -> str:
+    """Mean F1 against the right fields, raw and held: a form says nothing of what stands in it."""
+    sides = [figures.get("figures", {}).get(name, {}) for name in ("raw", "constrained")]
+    both = [side.get("avg_field_correctness") for side in sides]
+    return "" if None in both else " and ".join(number(value) for value in both)
 
 
 def _print_staleness(console: Console, decision: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,10 @@ EXTRA = "pip install 'tunewise[constrained]'"
 
 class Limit(Protocol):
     """What one answer may go on with."""
+
+    def allows(self, written: Sequence[int], token: int) -> bool:
+        """Whether this token may follow these: far cheaper than ``allowed``, and enough for greedy rows."""
+        ...
 
     def allowed(self, written: Sequence[int], width: int) -> Any:
         """Which tokens may follow these: bool, shape (width,), width the columns of the logits."""
@@ -77,16 +81,15 @@ class GrammarTokens:
             self._tokens = from_tokenizer(tokenizer, eos_token=self.stops)
         except ValueError as wrong:
             raise SettingError(f"grammars do not work with this model's tokenizer: {wrong}") from None
-        self._made: dict[Grammar, str] = {}
+        self._starts: dict[Grammar, Any] = {}
 
     def limit(self, grammar: Grammar) -> Limit:
         """A fresh start of one answer in this grammar. Raises SettingError (see ``compiled``)."""
         from llguidance import LLMatcher
 
-        if grammar not in self._made:
-            self._made[grammar] = compiled(grammar)[0]
-        matcher = LLMatcher(self._tokens, self._made[grammar], log_level=0)
-        return _Matcher(matcher, self.stops)
+        if grammar not in self._starts:
+            self._starts[grammar] = LLMatcher(self._tokens, compiled(grammar)[0], log_level=0)
+        return _Matcher(self._starts[grammar].deep_copy(), self.stops)
 
 
 class _Matcher:
@@ -97,15 +100,19 @@ class _Matcher:
         self._taken = 0
         self._stops = list(stops)
 
+    def allows(self, written: Sequence[int], token: int) -> bool:
+        """See Limit."""
+        self._read(written)
+        if self._ended:
+            return token in self._stops
+        return bool(self._matcher.validate_tokens([token]))
+
     def allowed(self, written: Sequence[int], width: int) -> Any:
         """See Limit. Once the grammar is at its end, or in error, only a stop token may follow."""
         from llguidance.numpy import fill_next_token_bitmask
 
-        for token in written[self._taken :]:
-            if not self._matcher.is_stopped():
-                self._matcher.consume_token(token)
-        self._taken = len(written)
-        if not self._matcher.is_stopped():
+        self._read(written)
+        if not self._ended:
             bits = np.zeros((1, (width + 31) // 32), dtype=np.int32)
             fill_next_token_bitmask(self._matcher, bits)
             mask = np.unpackbits(bits.view(np.uint8)[0], bitorder="little", count=width).astype(bool)
@@ -115,5 +122,12 @@ class _Matcher:
         only_stops[self._stops] = True
         return only_stops
 
+    def _read(self, written: Sequence[int]) -> None:
+        for token in written[self._taken :]:
+            if not self._matcher.is_stopped():
+                self._matcher.consume_token(token)
+        self._taken = len(written)
 
-LimitOf = Callable[[Grammar], Limit]
+    @property
+    def _ended(self) -> bool:
+        return bool(self._matcher.is_stopped())

@@ -6,6 +6,8 @@ from statistics import fmean
 from typing import Any
 
 from tunewise.data import Example
+from tunewise.evidence.metrics import metric_of
+from tunewise.evidence.records import Score
 from tunewise.models.door import Answer, Door, Grammar
 from tunewise.rungs.grammars import breaks, grammar_of, no_grammar, not_enforced
 from tunewise.rungs.prompt import PromptCandidate, layout_of
@@ -15,6 +17,7 @@ from tunewise.rungs.search import selection_items
 PROMPT_RUNGS = ("zero-shot", "few-shot", "few-shot-nearest")
 ITEMS = 48  # selection items on which the prompt rungs are compared, as in their own search
 BESIDE = 30  # selection items for the constrained figure beside another rung's raw one
+TIMED = 8  # selection items on which the cost of the grammar is timed: the same prompts in the same batch
 
 
 class Constrained:
@@ -35,7 +38,8 @@ class Constrained:
     def outlook(self, bench: Workbench) -> Outlook:
         """See Rung: the prompt rungs without a score, then the candidate itself."""
         items = min(ITEMS, len(bench.parts.selection))
-        return Outlook(2 * items, shots=(0, min(10, len(bench.parts.train))))
+        timed = 2 * min(TIMED, items) if bench.door.host is None else 0
+        return Outlook(2 * items + timed, shots=(0, min(10, len(bench.parts.train))))
 
     def build(self, bench: Workbench) -> PromptCandidate:
         """See Rung. The prompt rung with the highest selection score, ties to the lighter one."""
@@ -48,6 +52,8 @@ class Constrained:
         base = bases[best]
         candidate = replace(base.held_to(grammar), rung=self.name)
         beside = figures_beside(bench, base, candidate, grammar, items)
+        if bench.door.host is None and items:
+            beside["tokens_per_second"] = timed(bench, base, candidate, items[:TIMED])
         return replace(
             candidate,
             built={
@@ -60,6 +66,7 @@ class Constrained:
                 "tokens_per_second": beside["tokens_per_second"],
                 "not_enforced": list(not_enforced(grammar, bench.door)),
                 "notes": beside["notes"],
+                "beside": beside,
             },
         )
 
@@ -79,7 +86,7 @@ def constrained_beside(bench: Workbench, candidate: Candidate) -> Mapping[str, A
         return {"skipped_because": reason}
     grammar = grammar_of(bench)
     assert grammar is not None
-    return figures_beside(bench, candidate, candidate.held_to(grammar), grammar, items)
+    return figures_beside(bench, candidate, candidate.held_to(grammar), grammar, items, "beside")
 
 
 def figures_beside(
@@ -88,27 +95,51 @@ def figures_beside(
     held: PromptCandidate,
     grammar: Grammar,
     items: Sequence[Example],
+    purpose: str = "selection",
 ) -> dict[str, Any]:
     """Both candidates on the same items: mean of the metric, tokens per second, broken grammars, notes.
 
     raw, constrained: mean of the metric over the items that have a value, None without one.
-    tokens_per_second: tokens written over seconds of the calls, as they were batched; None where unknown.
-    broke_grammar: answers that came to their end and are not of the form they were to be held to.
+    figures: the metric's further figures over the same items, since a form that is met says nothing of what
+    stands in it. tokens_per_second: tokens written over seconds of the calls, as they were batched (raw ones
+    may have been asked for a search, in other batches); None where unknown. broke_grammar: answers that
+    came to their end and are not of the form they were to be held to.
     """
     asked = {
-        "raw": bench.ask(raw.door, [raw.request(item) for item in items], "selection"),
-        "constrained": bench.ask(held.door, [held.request(item) for item in items], "selection"),
+        "raw": bench.ask(raw.door, [raw.request(item) for item in items], purpose),
+        "constrained": bench.ask(held.door, [held.request(item) for item in items], purpose),
     }
     broke = sum(breaks(grammar, answer) for answer in asked["constrained"])
     cut = sum(answer.finish == "length" for answer in asked["constrained"])
+    summary = metric_of(bench.task).summary
+    scores = {name: _scores(bench, items, answers) for name, answers in asked.items()}
     return {
         "n": len(items),
-        **{name: _mean(bench, items, answers) for name, answers in asked.items()},
+        **{name: _mean(scored) for name, scored in scores.items()},
+        "figures": {name: dict(summary(scored)) if summary else {} for name, scored in scores.items()},
         "grammar": grammar.kind,
         "tokens_per_second": {name: _speed(answers) for name, answers in asked.items()},
         "broke_grammar": broke,
         "notes": _notes(held.door, broke, cut, len(items)),
     }
+
+
+def timed(
+    bench: Workbench, raw: PromptCandidate, held: PromptCandidate, items: Sequence[Example]
+) -> dict[str, float | None]:
+    """Tokens per second without and with the grammar: the same prompts, each time in one batch of their own.
+
+    Local weights only: answers share a batch there, so that times of calls that were made for something
+    else do not compare. Answers are one token shorter at most, so that they are asked anew.
+    """
+    answers = {}
+    for name, candidate in (("raw", raw), ("constrained", held)):
+        requests = [candidate.request(item) for item in items]
+        most = max(1, requests[0].decoding.max_new_tokens - 1)
+        shorter = replace(requests[0].decoding, max_new_tokens=most)
+        anew = [replace(request, decoding=shorter) for request in requests]
+        answers[name] = bench.ask(candidate.door, anew, "timing")
+    return {name: _speed(said) for name, said in answers.items()}
 
 
 def _bases(bench: Workbench) -> dict[str, PromptCandidate]:
@@ -131,12 +162,16 @@ def _selection_score(
     """What the rung's own search measured, or else the mean over the same selection items."""
     if name in bench.selected:
         return bench.selected[name]
-    return _mean(bench, items, bench.ask(base.door, [base.request(item) for item in items], "selection"))
+    answers = bench.ask(base.door, [base.request(item) for item in items], "selection")
+    return _mean(_scores(bench, items, answers))
 
 
-def _mean(bench: Workbench, items: Sequence[Example], answers: Sequence[Answer]) -> float | None:
-    scores = [bench.score(item, answer).value for item, answer in zip(items, answers, strict=True)]
-    known = [value for value in scores if value is not None]
+def _scores(bench: Workbench, items: Sequence[Example], answers: Sequence[Answer]) -> list[Score]:
+    return [bench.score(item, answer) for item, answer in zip(items, answers, strict=True)]
+
+
+def _mean(scores: Sequence[Score]) -> float | None:
+    known = [score.value for score in scores if score.value is not None]
     return fmean(known) if known else None
 
 
