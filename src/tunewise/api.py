@@ -223,9 +223,15 @@ def _agree(
         return
     if confirm is None or not confirm(plan):
         raise SettingError(
-            f"the calls to {opened.door.host} cost money ({plan.money});"
+            f"the calls to {', '.join(priced_hosts(opened))} cost money ({plan.money});"
             " agree with --yes, or set a cap with --max-usd"
         )
+
+
+def priced_hosts(opened: Opened) -> list[str]:
+    """The hosts whose calls have a price: of the model, the judge and the teacher."""
+    doors = (opened.door, opened.judge_door, opened.teacher_door)
+    return [door.host for door in doors if door is not None and door.host is not None and door.price]
 
 
 def money_cap(task: Task, max_usd: float | None) -> float | None:

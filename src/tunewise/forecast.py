@@ -189,7 +189,7 @@ def _rung(paper: Paper, planned: PlannedRung) -> RungForecast:
     calls = (planned.calls_low, planned.calls_high)
     trains = planned.train_tokens > 0
     model = model_of(paper.task) if trains else paper.answers_here
-    host, leaves = (None, ()) if trains else _leaving(paper, planned.rung)
+    host, leaves = _to_teacher(paper, planned.rung) if trains else _leaving(paper, planned.rung)
     shared = {
         "rung": planned.rung,
         "skipped_because": None,
@@ -207,9 +207,22 @@ def _rung(paper: Paper, planned: PlannedRung) -> RungForecast:
     return _on_this_machine(paper, answering, training, shared)
 
 
+def _to_teacher(paper: Paper, rung: str) -> tuple[str | None, tuple[str, ...]]:
+    """Where the building of a tuned rung sends data, and which: ``distilled`` asks its teacher."""
+    section, door = paper.task.teacher, paper.opened.teacher_door or paper.opened.door
+    if rung != "distilled" or section is None:
+        return None, ()
+    host, sent = _sent(door.host, section.rung)
+    return host, (*sent, "inputs that the teacher answers") if sent else ()
+
+
 def _leaving(paper: Paper, rung: str) -> tuple[str | None, tuple[str, ...]]:
     """Where a prompting rung sends data, and which; nothing for a model on this machine."""
-    host = paper.opened.door.host
+    return _sent(paper.opened.door.host, rung)
+
+
+def _sent(host: str | None, rung: str) -> tuple[str | None, tuple[str, ...]]:
+    """The host and what a prompt of this rung holds; nothing leaves for a host on this machine."""
     if host is None or host.split(":")[0] in ("127.0.0.1", "localhost") or host.startswith("[::1]"):
         return host, ()
     sent = ["the instruction", "inputs of selection and certification rows"]

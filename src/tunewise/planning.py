@@ -141,6 +141,8 @@ def make_plan(
         for rung in rungs
     )
     where = _where(opened.door.host)
+    if opened.teacher_door is not None and opened.teacher_door.host is not None:
+        where += f"; for the teacher of distilled, {_where(opened.teacher_door.host)}"
     proof = _proof(len(order), task.target, task.metric, provable)
     priced = any(
         door is not None and door.host is not None and door.price is not None

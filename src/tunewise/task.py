@@ -286,6 +286,8 @@ class Task(Section):
             plain["examples"] = _content(self.examples)
         if self.training.mix is not None:
             plain["training"]["mix"]["general"] = _content(self.training.mix.general)
+            if not self.training.mix.replay:
+                del plain["training"]["mix"]["replay"], plain["training"]["mix"]["max_new_tokens"]
         for name in ("cpt", "retrieval"):
             if plain["training"][name] is None:
                 del plain["training"][name]

@@ -11,10 +11,16 @@ SHARE = 0.30  # general rows among all, once general data is given
 
 
 class MixSection(Section):
-    """General data among the task's rows. ``share``: of all rows trained on."""
+    """General data among the task's rows. ``share``: of all rows trained on.
+
+    replay: train on the base model's own answers to the prompts of ``general``, which needs no answers then;
+    max_new_tokens: of such an answer, longer ones are not used.
+    """
 
     general: DataFile
     share: Annotated[Number, Field(gt=0, lt=1)] = SHARE
+    replay: bool = False
+    max_new_tokens: Count = 256
 
 
 class PretrainingSection(Section):

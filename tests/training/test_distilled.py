@@ -9,6 +9,7 @@ pytest.importorskip("trl")
 
 import tunewise
 from tunewise.data import Example, Message
+from tunewise.errors import SettingError
 from tunewise.ladder import NotBuilt
 from tunewise.models.door import Answer, Price
 from tunewise.models.scripted import ScriptedDoor
@@ -194,6 +195,29 @@ def test_a_climb_says_what_the_student_keeps_of_its_teacher(tiny, tmp_path, monk
     entry = next(rung for rung in plain["rungs"] if rung["rung"] == "distilled")
     assert entry["teacher"]["items"] == 40
     assert entry["build"]["teacher"]["kept"] == 40
+
+
+def test_a_plan_says_what_goes_to_the_teachers_host_and_asks_for_a_yes(tiny, tmp_path, monkeypatch):
+    for name, numbers in (
+        ("train", range(40)),
+        ("selection", range(50, 54)),
+        ("certification", range(60, 90)),
+    ):
+        rows = [{"input": f"{row(n).input} {name}", "output": label(n)} for n in numbers]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    far = "{endpoint: 'http://teacher.test/v1', name: big, usd_per_million: {input: 1, output: 2}}"
+    text = TASK.format(tiny=tiny).replace('{scripted: "taught:teacher"}', f"{{model: {far}, rung: few-shot}}")
+    (tmp_path / "task.yaml").write_text(text, encoding="utf-8")
+    found = tunewise.plan(tmp_path / "task.yaml")
+    taught = next(rung for rung in found.rungs if rung.rung == "distilled")
+    assert taught.host == "teacher.test"
+    assert "train rows with their answers" in taught.leaves
+    assert "inputs that the teacher answers" in taught.leaves
+    assert next(rung for rung in found.rungs if rung.rung == "lora").leaves == ()
+    assert "for the teacher of distilled, prompts" in found.headline
+    assert any(line.startswith("teacher big as few-shot: answers up to 44 inputs") for line in found.lines)
+    with pytest.raises(SettingError, match=r"teacher\.test cost money"):
+        tunewise.decide(tmp_path / "task.yaml", out=tmp_path / "run", rungs=["distilled"])
 
 
 def test_a_teacher_is_a_door_alone_or_a_section(tmp_path):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunewise.data import read_examples
+from tunewise.data import read_inputs
 from tunewise.errors import DataError
 from tunewise.ladder import NotBuilt
 from tunewise.models.door import Door
@@ -190,8 +190,9 @@ def general_text(bench: Workbench, base: Any, section: PretrainingSection) -> tu
     file = section.general or (None if mix is None else mix.general)
     if file is None:
         return None, GENERAL_MISSING
-    rows = read_examples(file).examples
-    texts = [Document(row.key, f"{row.input}\n{row.answer}", "row") for row in rows]
+    rows = read_inputs(file).examples  # prompts alone are text too
+    said = {row.key: "\n".join([row.input, *([row.answer] if row.references else [])]) for row in rows}
+    texts = [Document(key, text, "row") for key, text in said.items()]
     return corpus_of(texts, base.tokenizer, length_of(base, section)), ""
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol
 
-from tunewise.data import Example, Message, read_examples
+from tunewise.data import Example, Message
 from tunewise.errors import TunewiseError
 from tunewise.models.door import Door
 from tunewise.rungs.guard_symptoms import PROMPTS
 from tunewise.rungs.guarded import Aftermath, Guarding, allowed, guarding_of, handed_over
 from tunewise.rungs.prompt import PromptCandidate, PromptLayout, layout_of
+from tunewise.rungs.replay import General, general_rows, keys_of
 from tunewise.rungs.rung import Outlook, Workbench
 from tunewise.rungs.search import selection_items
 from tunewise.training import checkpoints, trust
@@ -131,6 +132,7 @@ def train_and_choose(
         after.conclude(tuned, lambda: opened(bench, tuned), recipe.learning_rate)
     facts = {
         **trained.facts,
+        **({} if rows.pool is None else rows.pool.facts()),
         "guard": off_facts(guarding, trained) if after is None else after.guard,
         "too_long": rows.own.too_long,
         "checkpoint": {"step": chosen.step, "epoch": chosen.epoch}
@@ -260,7 +262,7 @@ def settings_of(bench: Workbench, base: LocalWeights, layout: PromptLayout, meth
     said = [[[m.role, m.content] for m in messages_of(layout, e)] + [e.answer] for e in bench.parts.train]
     held = [example.key for example in selection_items(bench, SELECTION_ITEMS)]
     mix = training.mix
-    general = [] if mix is None else [example.key for example in read_examples(mix.general).examples]
+    general = [] if mix is None else keys_of(mix)
     return {
         "base": base.fingerprint,
         "train_rows": hashlib.sha256(json.dumps(said).encode()).hexdigest(),
@@ -300,11 +302,12 @@ def rendered(
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What is trained on: the task's rows, the pool of general ones, and how they are mixed."""
+    """What is trained on: the task's rows, general ones, how they are mixed, and where they come from."""
 
     own: Rendered
     general: Rendered | None = None
     mix: Mix | None = None
+    pool: General | None = None
 
     @property
     def all(self) -> tuple[TrainRow, ...]:
@@ -314,6 +317,7 @@ class Prepared:
     def notes(self, method: Method) -> list[str]:
         """What the user should know of rows that do not fit, and of the mix."""
         said = [] if self.mix is None else [f"{method}: {self.mix.in_words()}"]
+        said += [] if self.pool is None else [f"{method}: {text}" for text in self.pool.notes()]
         for name, part in (("train", self.own), ("general", self.general)):
             if part is not None and part.too_long + part.truncated:
                 fate = "are left out of training" if part.too_long else "lose the beginning of their prompt"
@@ -332,15 +336,17 @@ class Prepared:
 def prepared(bench: Workbench, base: LocalWeights, layout: PromptLayout) -> Prepared:
     """The train part as ids, with general rows beside it where the task names some.
 
-    General rows keep their own system turn; the task's instruction is not theirs.
+    General rows keep their own system turn; the task's instruction is not theirs. With replay the base model
+    is asked for them, once for each run folder.
     """
     own, mix = rows_of(bench, base, layout, bench.parts.train), bench.task.training.mix
     if mix is None:
         return Prepared(own)
-    examples = read_examples(mix.general).examples
-    general = rendered(bench, base, examples, lambda example: example.turns)
+    wanted = plan_mix(len(own.rows), 1, mix.share, bench.task.training.epochs).draws
+    pool = general_rows(bench, base, mix, wanted)
+    general = rendered(bench, base, pool.rows, lambda example: example.turns)
     plan = plan_mix(len(own.rows), len(general.rows), mix.share, bench.task.training.epochs)
-    return Prepared(own, general, plan)
+    return Prepared(own, general, plan, pool)
 
 
 def check_before(
