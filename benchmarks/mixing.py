@@ -6,8 +6,8 @@ Task: E2E, a restaurant sentence to its attributes. General rows: instruction_mi
 out of the pool. Each arm is ``tunewise train --method lora`` on the same task rows, with ``training.mix:
 {share: 0.30}``, without it, and (``--only replay``) with the base model's own answers to the general prompts.
 Arms: none, mix, replay. Printed: mean loss per answer token on 200 task rows and 200 general rows that no arm
-was trained on, each with the paired difference from no mixing over rows (BCa bootstrap). A finished arm is not
-trained again. Never fails on a figure.
+was trained on, each with the paired difference from no mixing (BCa bootstrap over rows). A finished arm is
+not trained again. Never fails on a figure.
 """
 
 import argparse
