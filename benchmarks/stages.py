@@ -44,14 +44,14 @@ examples: {{train: train.jsonl, selection: selection.jsonl, certification: certi
 metric: token_f1
 target: 0.4
 decoding: {{max_new_tokens: 64}}
-model: embedded
+model: {model}
 training:
   epochs: {epochs}
   cpt: {{documents: documents.jsonl, general: general.jsonl, tokens: {tokens}, length: {length}}}
 """
 
 
-def prepare(data: Path, out: Path, tokens: int, length: int, epochs: float) -> None:
+def prepare(data: Path, out: Path, tokens: int, length: int, epochs: float, model: str) -> None:
     """Write documents, questions, general text and the task file."""
     rows = read(data / "corpus_medquad" / "medquad.jsonl")
     asked, said = [], set()
@@ -86,7 +86,7 @@ def prepare(data: Path, out: Path, tokens: int, length: int, epochs: float) -> N
     write(out / "documents.jsonl", list({d["id"]: d for d in documents}.values()))
     general = read(data / "instruction_mix" / "alpaca_en_demo.jsonl")
     write(out / "general.jsonl", [{"input": text_in(r), "output": r["output"]} for r in general])
-    task = TASK.format(tokens=tokens, length=length, epochs=epochs)
+    task = TASK.format(tokens=tokens, length=length, epochs=epochs, model=model)
     (out / "task.yaml").write_text(task, encoding="utf-8")
     print(", ".join(f"{name} {len(chosen)}" for name, chosen in parts.items()), "questions")
 
@@ -156,15 +156,14 @@ def answers(out: Path, arm: str, batch: int) -> None:
     """Answer the certification items, a batch at a time; what is there is not asked again."""
     from tunewise.api import open_task
     from tunewise.data import Example
-    from tunewise.models.embedded import embedded_folder
-    from tunewise.models.local import LocalDoor
+    from tunewise.models.open import open_door
     from tunewise.progress import Silent
     from tunewise.rungs.prompt import PromptCandidate, layout_of
     from tunewise.task_scores import score_answer
 
     opened = open_task(out / "task.yaml")
     model, adapter = folder_of(out, arm)
-    door = LocalDoor(model or embedded_folder(), adapter=adapter)
+    door = open_door(str(model) if model else str(opened.task.model), adapter=adapter)
     layout = layout_of(opened.bench(out / "bench", 0, Silent()))
     candidate = PromptCandidate(arm, door, layout, adapter=adapter)
     place = out / f"answers-{arm}.jsonl"
@@ -213,12 +212,13 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=200_000)
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--epochs", type=float, default=2.0, help="of tuning")
+    parser.add_argument("--model", default="embedded")
     parser.add_argument("--arm", choices=ARMS, default="both")
     parser.add_argument("--kill", metavar="STAGE:STEP")
     parser.add_argument("--batch", type=int, default=50)
     given = parser.parse_args()
     if given.what == "prepare":
-        prepare(given.data, given.out, given.tokens, given.length, given.epochs)
+        prepare(given.data, given.out, given.tokens, given.length, given.epochs, given.model)
     elif given.what == "child":
         child(given.out, given.arm)
     elif given.what == "answers":
