@@ -1,5 +1,6 @@
 """A compiled schema agrees with the official suite, never fetches, and says where and why."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -170,6 +171,53 @@ def test_dialects_that_the_schema_names_are_followed():
     assert not JsonSchema({"$schema": "http://json-schema.org/draft-07/schema#", **tuple_items}).meets(["a"])
     with pytest.raises(SettingError, match="invalid schema at /items"):
         JsonSchema(tuple_items)  # draft 2020-12 calls it prefixItems
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"patternProperties": {"^(a+)+$": False}},
+        {"patternProperties": {"^(a+)+$": True}, "additionalProperties": False},
+        {"patternProperties": {"^(a+)+$": True}, "unevaluatedProperties": False},
+        {"allOf": [{"patternProperties": {"^(?=a)(a+)+$": True}}], "unevaluatedProperties": False},
+        {"propertyNames": {"pattern": "^(?=a)(a+)+$"}},
+        {"patternProperties": {"^(?=a)(a+)+$": False}},
+        {
+            "$schema": "https://json-schema.org/draft/2019-09/schema",
+            "patternProperties": {"^(?=a)(a+)+$": True},
+            "unevaluatedProperties": False,
+        },
+    ],
+)
+def test_patterns_of_names_that_backtrack_without_end_are_bounded(schema):
+    """By Python's own engine each name would take longer than the universe has been there."""
+    value = {"a" * 60 + f"!{n}": 1 for n in range(20)}
+    compiled = JsonSchema(schema)
+    began = time.perf_counter()
+    for check in (compiled.meets, compiled.why_not):
+        with contextlib.suppress(TookTooLong):
+            check(value)
+    assert time.perf_counter() - began < 60  # seconds of work: 2 for each; the rest is for a busy machine
+
+
+def test_many_names_just_within_the_limit_take_no_longer_than_one():
+    slow = JsonSchema({"patternProperties": {"^(?=a)(a+)+$": False}})
+    names = {"a" * 21 + f"!{n}": 1 for n in range(300)}  # well below a second each, minutes together
+    with pytest.raises(TookTooLong, match="search took more than 2 s"):
+        slow.meets(names)
+
+
+def test_fields_that_nothing_evaluates_are_named():
+    schema = {
+        "$defs": {"named": {"properties": {"name": True}}},
+        "$ref": "#/$defs/named",
+        "if": {"required": ["kind"], "properties": {"kind": {"const": 1}}},
+        "then": {"patternProperties": {"^x-": True}},
+        "unevaluatedProperties": False,
+    }
+    made = JsonSchema(schema)
+    assert made.meets({"name": 1, "kind": 1, "x-a": 2})
+    assert made.why_not({"name": 1, "kind": 2, "x-a": 2}) == "field not allowed: 'kind', 'x-a'"
 
 
 def test_format_is_a_remark_unless_it_is_asserted():

@@ -5,6 +5,7 @@ the next piece starts a fresh helper. It holds at most MEMORY_BYTES where the sy
 """
 
 import atexit
+import contextlib
 import json
 import os
 import select
@@ -12,6 +13,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,29 @@ class TookTooLong(Exception):
     """The work was not done within the limits, in words fit for the report."""
 
 
+@dataclass(slots=True)
+class _Left:
+    """Seconds that all the work on one answer may still take together."""
+
+    seconds: float
+
+
+_left: ContextVar[_Left | None] = ContextVar("seconds_left", default=None)
+
+
+@contextlib.contextmanager
+def together(seconds: float = SECONDS) -> Iterator[None]:
+    """Within: all bounded work together takes at most so many seconds, the starts of the helper apart.
+
+    Many small pieces, each just within its own limit, would otherwise take for ever.
+    """
+    token = _left.set(_Left(seconds))
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
 class _Helper:
     """The helper process and the lock on it."""
 
@@ -36,11 +63,17 @@ class _Helper:
         with self.lock:
             if self.process is None or self.process.poll() is not None:
                 self._start()
+            left = _left.get()
+            most = seconds if left is None else min(seconds, left.seconds)
+            began = time.monotonic()
             try:
-                reply = json.loads(self._exchange(json.dumps([name, *arguments]), seconds))
+                reply = json.loads(self._exchange(json.dumps([name, *arguments]), most))
             except (TookTooLong, BrokenPipeError):
                 self.end()
                 raise TookTooLong(f"{name} took more than {seconds:g} s or too much memory") from None
+            finally:
+                if left is not None:
+                    left.seconds -= time.monotonic() - began
         if "failed" in reply:
             raise TookTooLong(f"{name} failed: {reply['failed']}")
         return reply["done"]

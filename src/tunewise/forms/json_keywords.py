@@ -7,7 +7,9 @@ from typing import Any
 
 from jsonschema import ValidationError
 
+from tunewise.forms.json_unevaluated import unevaluated_properties
 from tunewise.forms.patterns import pattern
+from tunewise.forms.wording import not_allowed
 
 
 def _pattern(validator: Any, source: str, value: Any, schema: Any) -> Iterator[ValidationError]:
@@ -35,7 +37,7 @@ def _additional_properties(validator: Any, part: Any, value: Any, schema: Any) -
         for name in extra:
             yield from validator.descend(value[name], part, path=name)
     elif not part and extra:
-        yield ValidationError(f"field not allowed: {', '.join(map(repr, extra[:5]))}")
+        yield ValidationError(not_allowed(extra))
 
 
 def _unique_items(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
@@ -66,4 +68,5 @@ BOUNDED = {
     "additionalProperties": _additional_properties,
     "uniqueItems": _unique_items,
     "multipleOf": _multiple_of,
+    "unevaluatedProperties": unevaluated_properties,
 }

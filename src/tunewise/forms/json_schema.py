@@ -20,7 +20,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import specification_with
 
 from tunewise.errors import SettingError
-from tunewise.forms.bounded import TookTooLong
+from tunewise.forms.bounded import TookTooLong, together
 from tunewise.forms.json_formats import checker, not_assertable
 from tunewise.forms.json_keywords import BOUNDED
 from tunewise.forms.json_quick import quick_check
@@ -92,9 +92,11 @@ class JsonSchema:
         if self._quick is not None and self._quick(value):
             return None
         try:
-            if self._validator.is_valid(value):
-                return None
-            found = best_match(islice(self._validator.iter_errors(value), MAX_VIOLATIONS))
+            with together():
+                if self._validator.is_valid(value):
+                    return None
+            with together():
+                found = best_match(islice(self._validator.iter_errors(value), MAX_VIOLATIONS))
         except RecursionError:
             raise TookTooLong("nested too deeply to be checked against this schema") from None
         return in_words(found) if found is not None else None
@@ -104,7 +106,8 @@ class JsonSchema:
         if self._quick is not None and self._quick(value):
             return True
         try:
-            return bool(self._validator.is_valid(value))
+            with together():
+                return bool(self._validator.is_valid(value))
         except RecursionError:
             raise TookTooLong("nested too deeply to be checked against this schema") from None
 

@@ -1,7 +1,7 @@
 """What is wrong with a JSON value, in words that fit into a line of the report."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jsonschema import SchemaError, ValidationError
@@ -29,6 +29,11 @@ def visible(text: str, length: int = LENGTH) -> str:
     if all(character.isprintable() for character in cut):
         return cut
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+
+
+def not_allowed(names: Sequence[str]) -> str:
+    """The fields that may not be there, the first five of them."""
+    return f"field not allowed: {', '.join(repr(visible(name)) for name in names[:5])}"
 
 
 def value_words(value: Any) -> str:
@@ -59,9 +64,7 @@ def _said(wrong: ValidationError | SchemaError) -> str:
     if keyword == "const":
         return f"expected {value_words(limit)}{got}"
     if keyword in ("additionalProperties", "unevaluatedProperties") and limit is False:
-        known = wrong.schema.get("properties", {}) if isinstance(wrong.schema, dict) else {}
-        extra = [visible(name) for name in value if name not in known] if isinstance(value, dict) else []
-        return f"field not allowed: {', '.join(map(repr, extra[:5]))}"
+        return visible(wrong.message, 400)  # the keyword knows which fields
     if keyword in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"):
         return f"{keyword} {limit}{got}"
     if keyword in ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"):
