@@ -27,6 +27,7 @@ from tunewise.models.chat_format import (
 )
 from tunewise.models.door import Answer, GrammarKind, Price, Request
 from tunewise.models.limiter import AdaptiveLimit
+from tunewise.models.streaming import post_streamed
 from tunewise.task import EndpointSpec
 
 CONNECT_TIMEOUT_S = 10.0
@@ -102,6 +103,7 @@ class EndpointDoor:
         self._model = spec.name
         self._limit_key = "max_tokens"
         self._answered = False
+        self._streams = True
         self._errors_in_a_row = 0
         self._count = threading.Lock()
         self._limit = AdaptiveLimit(spec.concurrency)
@@ -132,6 +134,13 @@ class EndpointDoor:
         """One Answer per request, in order. Raises DoorError when the endpoint as a whole does not serve."""
         return [self._answer_one(request) for request in requests]
 
+    def answer_timed(self, request: Request) -> Answer:
+        """The same, asked for as a stream, so that the time of the first token is known.
+
+        Once the server has refused to stream, or counted no tokens in a stream, it is asked as ever.
+        """
+        return self._answer_one(request, stream=True)
+
     def count_tokens(self, messages: Sequence[Message]) -> int | None:
         """None: the server's tokenizer is not known here."""
         return None
@@ -140,10 +149,10 @@ class EndpointDoor:
         """Close the connections."""
         self._client.close()
 
-    def _answer_one(self, request: Request) -> Answer:
+    def _answer_one(self, request: Request, stream: bool = False) -> Answer:
         lost: list[_Trouble] = []
         try:
-            answer = self._retrying(self._attempt, request, lost)
+            answer = self._retrying(self._attempt, request, lost, stream)
         except _Rejected as error:
             return self._errored(str(error), len(lost))
         except _Trouble as trouble:
@@ -169,23 +178,26 @@ class EndpointDoor:
             )
         return Answer("", status="errored", finish="other", error=message, unanswered=unanswered)
 
-    def _attempt(self, request: Request, lost: list[_Trouble]) -> Answer:
+    def _attempt(self, request: Request, lost: list[_Trouble], stream: bool) -> Answer:
         """One attempt; when it was sent and not answered, ``lost`` grows by what became of it."""
         try:
-            return self._sent(request)
+            return self._sent(request, stream and self._streams)
         except _Trouble as trouble:
             if trouble.unanswered:
                 lost.append(trouble)
             raise
 
-    def _sent(self, request: Request) -> Answer:
-        """Send the request once (twice where the host wants the limit under its newer name)."""
+    def _sent(self, request: Request, stream: bool) -> Answer:
+        """Send the request once; again where the host wants the limit under its newer name, or no stream."""
         limit_key = self._limit_key
-        response, seconds = self._post(request, limit_key)
+        response, seconds, first_s = self._post(request, limit_key, stream)
         if response.status_code == 400 and limit_key == "max_tokens" and _wants_newer_limit(response):
-            response, seconds = self._post(request, "max_completion_tokens")
+            response, seconds, first_s = self._post(request, "max_completion_tokens", stream)
             if response.status_code != 400:
                 self._limit_key = "max_completion_tokens"
+        if stream and response.status_code in (400, 422) and "stream" in response.text:
+            self._streams = False
+            response, seconds, first_s = self._post(request, self._limit_key, False)
         body = _json(response)
         if response.status_code != 200 or (error_in(body) and not _has_choices(body)):
             self._raise_failure(response, body)
@@ -195,14 +207,23 @@ class EndpointDoor:
                 f"{self._where}: JSON was expected, got {kind}: {shortened(response.text, 80)!r}. "
                 "Is this the address of an OpenAI-compatible server?"
             )
-        return read_answer(body, price=self.price, seconds=seconds, where=self._where)
+        answer = read_answer(body, price=self.price, seconds=seconds, where=self._where)
+        if first_s is not None and answer.tokens_out is None:
+            self._streams = False  # without tokens there is no cost, which matters more
+        return replace(answer, first_token_s=first_s)
 
-    def _post(self, request: Request, limit_key: str) -> tuple[httpx.Response, float]:
-        body = chat_body(self._model, request, limit_key)
+    def _post(
+        self, request: Request, limit_key: str, stream: bool
+    ) -> tuple[httpx.Response, float, float | None]:
+        """The reply, its seconds, and those until its first token where it came as a stream."""
+        body, first_s = chat_body(self._model, request, limit_key), None
         try:
             with self._limit:
                 started = time.monotonic()
-                response = self._client.post(self._url, json=body)
+                if stream:
+                    response, first_s = post_streamed(self._client, self._url, body)
+                else:
+                    response = self._client.post(self._url, json=body)
                 seconds = time.monotonic() - started
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
             attempts = self._patience.attempts if self._answered else self._patience.attempts_at_first
@@ -220,7 +241,7 @@ class EndpointDoor:
             self._limit.throttled(started, _asked_wait(response))
         else:
             self._limit.succeeded()
-        return response, seconds
+        return response, seconds, first_s
 
     def _raise_failure(self, response: httpx.Response, body: object) -> NoReturn:
         """Sort a reply that is no answer: the door's fault, worth another attempt, or this request's."""

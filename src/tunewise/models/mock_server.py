@@ -148,6 +148,25 @@ def completion(model: str, answer: Answer) -> dict[str, Any]:
     return reply
 
 
+def events(reply: Mapping[str, Any], usage: bool) -> tuple[str, str]:
+    """A chat completion as server-sent events, those up to its first word and the others."""
+    choice = reply["choices"][0]
+    said = {name: choice["message"].get(name) or "" for name in ("content", "refusal")}
+    name = "refusal" if said["refusal"] else "content"
+    word, space, others = said[name].partition(" ")
+
+    def event(delta: Mapping[str, Any], reason: str | None = None, **more: Any) -> str:
+        body = {"object": "chat.completion.chunk", "model": reply["model"], **more}
+        body.setdefault("choices", [{"index": 0, "delta": delta, "finish_reason": reason}])
+        return f"data: {json.dumps(body)}\n\n"
+
+    first = event({"role": "assistant", "content": ""}) + event({name: word})
+    rest = event({name: space + others}) + event({}, choice["finish_reason"])
+    if usage and "usage" in reply:
+        rest += event({}, choices=[], usage=reply["usage"])
+    return first, rest + "data: [DONE]\n\n"
+
+
 def _error(message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": "mock_error", "code": None}}
 
@@ -180,7 +199,20 @@ class Connection(asyncio.Protocol):
             body = bytes(self._buffer[end + 4 : end + 4 + length])
             del self._buffer[: end + 4 + length]
             path = head[0].split(" ")[1].partition("?")[0]
-            self._answer(*self._server.reply(path, headers, body))
+            status, reply = self._server.reply(path, headers, body)
+            if status == 200 and "choices" in reply and (asked := json.loads(body)).get("stream"):
+                self._stream(reply, bool((asked.get("stream_options") or {}).get("include_usage")))
+            else:
+                self._answer(status, reply)
+
+    def _stream(self, reply: dict[str, Any], usage: bool) -> None:
+        """The reply as events: the first token after half of the latency, the rest after the whole of it."""
+        first, rest = (part.encode("ascii") for part in events(reply, usage))
+        head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+        head += f"content-length: {len(first) + len(rest)}\r\n\r\n"
+        later, latency_s = asyncio.get_running_loop().call_later, self._server.settings.latency_s
+        later(latency_s / 2, self._send, head.encode("ascii") + first)
+        later(latency_s, self._send, rest)
 
     def _answer(self, status: int, reply: dict[str, Any]) -> None:
         body = json.dumps(reply).encode("ascii")
