@@ -9,7 +9,7 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scipy.stats import t
@@ -21,6 +21,7 @@ LOOPS_FROM = 3  # times a stretch stands at the end of an answer
 SHORTEST_LOOP = 12  # characters of all its repetitions together, so that "ha ha ha" is none
 REPEATS_FROM = 0.3  # share of repeated 4-grams that is a sign of degeneration
 LEVEL = 0.99  # of each interval: several signs are looked at
+WORSE_TEXT = 0.05  # more bits for the same text, relative; less is the price of any specialisation
 FEWEST_WORDS = 8  # below that a repetition of 4-grams says nothing
 
 
@@ -129,6 +130,19 @@ def symptoms(
     if tuned_format is not None:
         found.append(by_share("tuned_format", "answers in the format of the tuned task", texts, tuned_format))
     return found
+
+
+def text_symptom(pairs: Sequence[tuple[float, float]]) -> Symptom:
+    """Running text, read and not written: bits per byte of each passage under base and tuned model.
+
+    Fires where the mean rise is above WORSE_TEXT of the base's bits, its whole interval above nothing.
+    """
+    found = by_mean(
+        "text", f"bits per byte of running text; fires from {WORSE_TEXT:.0%} more", pairs, bad_is_up=True
+    )
+    before, after = found.base, found.tuned
+    rises = before is not None and after is not None and after > (1 + WORSE_TEXT) * before
+    return replace(found, fires=found.fires and rises)
 
 
 def repetitive(text: str) -> bool:

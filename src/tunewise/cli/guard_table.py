@@ -10,30 +10,41 @@ from rich.table import Table
 def print_guard(console: Console, decision: dict[str, Any]) -> None:
     """The guard of every tuned rung; nothing where none was trained."""
     for rung in decision["rungs"]:
-        guard = rung.get("guard")
-        if guard is None:
-            continue
-        verdict = guard["verdict"].replace("_", " ")
-        console.print(
-            f"\nForgetting guard of {rung['rung']}: {verdict}: {escape(guard['why'])}", soft_wrap=True
-        )
-        if guard["verdict"] == "off":
-            continue
-        console.print(escape(budget_in_words(guard)), soft_wrap=True, style="dim")
-        console.print(timeline_table(guard))
-        if (check := guard.get("check")) and check.get("benchmarks"):
-            console.print("What is handed over, against its base, on set B:")
-            console.print(benchmarks_table(check["benchmarks"]))
-        if guard.get("repair"):
-            console.print(repair_table(guard["repair"]))
-        fired = [sign["name"] for sign in guard["symptoms"]["signs"] if sign["fires"]]
-        if guard["symptoms"]["why"]:
-            console.print(f"Symptoms: not looked for, {escape(guard['symptoms']['why'])}", soft_wrap=True)
-        else:
-            said = ", ".join(fired) or "none"
-            console.print(f"Symptoms on {guard['symptoms']['prompts']} general prompts: {said}.")
-        for line in guard["advice"]:
-            console.print(f"- {escape(line)}", soft_wrap=True)
+        if (guard := rung.get("guard")) is not None:
+            print_rung(console, rung["rung"], guard)
+
+
+def print_rung(console: Console, name: str, guard: dict[str, Any]) -> None:
+    """The guard of one training run: verdict, budget, timeline, benchmarks, repair, symptoms, advice."""
+    verdict = guard["verdict"].replace("_", " ")
+    console.print(f"\nForgetting guard of {name}: {verdict}: {escape(guard['why'])}", soft_wrap=True)
+    if guard["verdict"] == "off":
+        return
+    console.print(escape(budget_in_words(guard)), soft_wrap=True, style="dim")
+    console.print(timeline_table(guard))
+    if (check := guard.get("check")) and check.get("benchmarks"):
+        console.print("What is handed over, against its base, on set B:")
+        console.print(benchmarks_table(check["benchmarks"]))
+    if guard.get("repair"):
+        console.print(repair_table(guard["repair"]))
+    console.print(symptoms_in_words("Symptoms", guard["symptoms"]), soft_wrap=True, markup=False)
+    if guard.get("stopped_symptoms"):
+        said = symptoms_in_words("Symptoms of the stopped checkpoint", guard["stopped_symptoms"])
+        console.print(said, soft_wrap=True, markup=False)
+    for line in guard["advice"]:
+        console.print(f"- {escape(line)}", soft_wrap=True)
+
+
+def symptoms_in_words(what: str, found: dict[str, Any]) -> str:
+    """Which signs fire, each with base and tuned."""
+    if found["why"]:
+        return f"{what}: not looked for, {found['why']}"
+    fired = [
+        f"{sign['name'].replace('_', ' ')} {sign['base']:.2f} -> {sign['tuned']:.2f}"
+        for sign in found["signs"]
+        if sign["fires"]
+    ]
+    return f"{what} on {found['prompts']} general prompts: {', '.join(fired) or 'none'}."
 
 
 def budget_in_words(guard: dict[str, Any]) -> str:

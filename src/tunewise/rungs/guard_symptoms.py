@@ -1,62 +1,116 @@
-"""Symptoms of a tuned model: answers to prompts outside the task, beside its base's."""
+"""Symptoms of a tuned model: answers to prompts outside the task and running text, beside its base's."""
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tunewise.data import Message
 from tunewise.errors import DataError, SettingError
-from tunewise.models.door import Decoding, Door, Request
+from tunewise.models.door import Answer, Decoding, Door, Request
 from tunewise.rungs.rung import Workbench
 from tunewise.task_guard import HUB
 from tunewise.task_guard import Guard as GuardSettings
+from tunewise.training.guard_check import Served
 
 PROMPTS = 24  # answered by base and tuned model
 PROMPT_TOKENS = 96
+PASSAGES = 16  # of running text
+SHOWN = 10  # answers that are kept to be read
+SHOWN_CHARACTERS = 400
 
 
-def symptoms_of(bench: Workbench, settings: GuardSettings, tuned: Callable[[], Door]) -> dict[str, Any]:
-    """Signs on answers to instructions outside the task; ``why`` where there are none."""
-    from tunewise.benchmarks.data import items_of
-    from tunewise.benchmarks.figures import paired_difference
-    from tunewise.benchmarks.instructions import followed
-    from tunewise.benchmarks.symptoms import symptoms
-    from tunewise.benchmarks.tasks import find
+@dataclass
+class SymptomsSought:
+    """What is asked of every model of one build; the base answers once."""
 
-    folder = None if settings.data in (None, HUB) else Path(str(settings.data))
-    try:
-        prompts = fitting(bench, items_of(find("ifeval"), folder))
-    except (DataError, SettingError) as error:
-        return {"why": f"there are no general prompts: {error}", "signs": []}
-    decoding = Decoding(max_new_tokens=PROMPT_TOKENS)
-    requests = [Request((Message("user", one.prompt),), decoding) for one in prompts]
-    both = []
-    tune_door = bench.tune_door
-    assert tune_door is not None
-    openers: list[Callable[[], Door]] = [lambda: tune_door(None), tuned]
-    for opened in openers:
+    bench: Workbench
+    settings: GuardSettings
+    served: Served
+    _prompts: list[Any] = field(default_factory=list)
+    _base: list[Answer] = field(default_factory=list)
+
+    def of(self, folder: Path, tuned: Callable[[], Door]) -> dict[str, Any]:
+        """Signs on answers to prompts outside the task, some answers; ``why`` where there are no prompts."""
+        from tunewise.benchmarks.symptoms import symptoms
+
+        try:
+            prompts, base = self.answered_by_base()
+        except (DataError, SettingError) as error:
+            return {"why": f"there are no general prompts: {error}", "signs": [], "answers": []}
+        answers = self.ask(tuned)
+        signs = [sign.to_json() for sign in symptoms(base, answers, tuned_format=task_format(self.bench))]
+        signs.append(following(prompts, base, answers))
+        signs += self.text(folder)
+        shown = [
+            {"prompt": one.prompt, "base": a.text[:SHOWN_CHARACTERS], "tuned": b.text[:SHOWN_CHARACTERS]}
+            for one, a, b in zip(prompts, base, answers, strict=True)
+        ]
+        return {"why": None, "prompts": len(prompts), "signs": signs, "answers": shown[:SHOWN]}
+
+    @property
+    def folder(self) -> Path | None:
+        """Where general data lies; None: the hub."""
+        data = self.settings.data
+        return None if data in (None, HUB) else Path(str(data))
+
+    def answered_by_base(self) -> tuple[list[Any], list[Answer]]:
+        """The prompts and the base's answers. Raises DataError or SettingError without prompts."""
+        from tunewise.benchmarks.data import items_of
+        from tunewise.benchmarks.tasks import find
+
+        if not self._prompts:
+            self._prompts = fitting(self.bench, items_of(find("ifeval"), self.folder))
+            tune_door = self.bench.tune_door
+            assert tune_door is not None
+            self._base = self.ask(lambda: tune_door(None))
+        return self._prompts, self._base
+
+    def ask(self, opened: Callable[[], Door]) -> list[Answer]:
+        """The answers of one model."""
+        decoding = Decoding(max_new_tokens=PROMPT_TOKENS)
+        requests = [Request((Message("user", one.prompt),), decoding) for one in self._prompts]
         door = opened()
         try:
-            both.append(bench.ask(door, requests, "symptoms"))
+            return list(self.bench.ask(door, requests, "symptoms"))
         finally:
             door.close()
-    signs = [sign.to_json() for sign in symptoms(*both, tuned_format=task_format(bench))]
+
+    def text(self, folder: Path) -> list[dict[str, Any]]:
+        """The sign on running text; none where no text lies beside the benchmarks."""
+        from tunewise.benchmarks.data import items_of
+        from tunewise.benchmarks.symptoms import text_symptom
+        from tunewise.benchmarks.tasks import find
+
+        if self.folder is None:
+            return []
+        try:
+            passages = items_of(find("text"), self.folder, PASSAGES)
+        except DataError:
+            return []
+        return [text_symptom(self.served.text_bits(passages, folder)).to_json()]
+
+
+def following(prompts: Sequence[Any], base: Sequence[Answer], tuned: Sequence[Answer]) -> dict[str, Any]:
+    """The sign on instructions that a rule can check: all of a prompt are followed."""
+    from tunewise.benchmarks.figures import paired_difference
+    from tunewise.benchmarks.instructions import followed
+
     kept = [
         [all(followed(name, given, answer.text) for name, given in one.instructions)
          for one, answer in zip(prompts, answers, strict=True)]
-        for answers in both
+        for answers in (base, tuned)
     ]  # fmt: skip
     lost = sum(a and not b for a, b in zip(*kept, strict=True))
     gained = sum(b and not a for a, b in zip(*kept, strict=True))
-    change = paired_difference(gained, lost, len(prompts), 0.99)
     n = len(prompts)
-    signs.append({
+    change = paired_difference(gained, lost, n, 0.99)
+    return {
         "name": "instructions", "about": "all instructions of a prompt are followed", "n": n,
         "base": sum(kept[0]) / n, "tuned": sum(kept[1]) / n, "change": change.to_json(),
         "fires": change.high is not None and change.high < 0,
-    })  # fmt: skip
-    return {"why": None, "prompts": n, "signs": signs}
+    }  # fmt: skip
 
 
 def fitting(bench: Workbench, prompts: Sequence[Any]) -> list[Any]:

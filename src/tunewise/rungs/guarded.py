@@ -7,11 +7,11 @@ certified once, like any candidate.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tunewise.models.door import Door
-from tunewise.rungs.guard_symptoms import symptoms_of
+from tunewise.rungs.guard_symptoms import SymptomsSought
 from tunewise.rungs.rung import Workbench
 from tunewise.task_guard import HUB
 from tunewise.task_guard import Guard as GuardSettings
@@ -110,6 +110,7 @@ def handed_over(
             folder, scale, score, reading = folders[point], point, row["selection_score"], row
             chosen = last
         guard["confirmation"] = after.check(last.folder)
+        guard["stopped_symptoms"] = after.symptoms(last.folder)
     said = without(reading) if reading is not None else None
     guard["kept"] = {"step": chosen.step, "epoch": chosen.epoch, "scale": scale, "reading": said}
     return folder, scale, score
@@ -173,17 +174,24 @@ class Aftermath:
         self.took(began)
         return found
 
-    def symptoms(self, tuned: Callable[[], Door]) -> dict[str, Any]:
+    @cached_property
+    def sought(self) -> SymptomsSought:
+        """The prompts, and the base's answers to them."""
+        return SymptomsSought(self.bench, self.guarding.settings, self.served)
+
+    def symptoms(self, tuned: Path) -> dict[str, Any]:
         """Signs of degeneration in answers to general prompts, base and tuned."""
         began = time.perf_counter()
-        found = symptoms_of(self.bench, self.guarding.settings, tuned)
+        tune_door = self.bench.tune_door
+        assert tune_door is not None
+        found = self.sought.of(tuned, lambda: tune_door(tuned))
         self.took(began)
         return found
 
-    def conclude(self, tuned: Path, door: Callable[[], Door], rate: float) -> None:
+    def conclude(self, tuned: Path, rate: float) -> None:
         """The check on set B, the symptoms, the verdict and what to change, all written into ``guard``."""
         self.guard["check"] = self.check(tuned)
-        self.guard["symptoms"] = self.symptoms(door)
+        self.guard["symptoms"] = self.symptoms(tuned)
         verdict, why = verdict_of(self.guard)
         settings = self.guarding.settings
         self.guard.update(

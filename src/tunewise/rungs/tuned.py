@@ -129,7 +129,7 @@ def train_and_choose(
     check = trust.check_model if method == "full" else trust.check_adapter
     checks = check(base.folder, tuned, [*rows.own.rows, *held_out][:PROBES])
     if after is not None:
-        after.conclude(tuned, lambda: opened(bench, tuned), recipe.learning_rate)
+        after.conclude(tuned, recipe.learning_rate)
     facts = {
         **trained.facts,
         **({} if rows.pool is None else rows.pool.facts()),
