@@ -132,4 +132,16 @@ def test_a_rung_that_meets_and_forgets_does_not_win_unless_forgetting_is_ignored
     assert (entry["verdict"], entry["quality"]["verdict"]) == ("falls_short", "meets")
     assert entry["guard"]["why"] == "pooled drop 20.0 %"
     assert entry["build"] == {"seconds": 1.0, "usd": None, "rank": 8}
-    assert decision([guarded("ignore")]).choice == "lora"
+    ignored = decision([guarded("ignore")])
+    assert ignored.choice == "lora"
+    assert any("general ability is lost, and this is ignored" in line for line in ignored.reasons)
+
+
+def test_a_chosen_tuned_rung_says_when_its_general_ability_was_not_measured():
+    guard = {"verdict": "off", "why": "no general benchmark data is named: set guard.data"}
+    result = replace(measured("lora", "meets"), build=Build(1.0, None, {"guard": guard}))
+    [said] = [line for line in decision([result]).reasons if "general ability" in line]
+    assert said == (
+        "What lora lost of its base's general ability was not measured: no general benchmark data is named: "
+        "set guard.data."
+    )

@@ -138,6 +138,7 @@ def test_all_mistakes_come_at_once_in_the_order_of_their_lines(write: Write) -> 
         ("advice: {knowledge_changes: dayly}", "advice.knowledge_changes: one of never, yearly"),
         ("advice: [1]", "advice: a section of facts was expected, got [1]"),
         ("training: {mix: {share: 0.3}}", "training.mix.general: missing"),
+        ("training: {kl: {general: rows.jsonl, weight: 0}}", "training.kl.weight: it must be greater than 0"),
         ("training: {lora_targets: q_proj}", "all-linear or a list of layers was expected"),
         ("teacher: {endpoint: x, name: y}", "teacher.model.endpoint: a URL was expected"),
         ("tolerance: 0.95", "line 5: tolerance: 0.95 must be smaller than the target 0.9"),

@@ -297,6 +297,7 @@ def _reasons(
         )
         if choice.probe is not None:
             lines += [f"Its {limit_in_words(limit)}." for limit in choice.probe.limits]
+        lines += general_ability(choice)
     elif budget_ended:
         lines.append(f"No rung was proved to meet {bar} before the budget ended the run.")
     elif any(r.verdict == "not_proved" for r in lighter):
@@ -318,6 +319,17 @@ def _reasons(
                 lines += [f"{result.rung}: its {limit_in_words(limit)}." for limit in result.probe.limits]
     lines += [f"{r.rung} was skipped: {r.skipped_because}." for r in results if r.skipped_because]
     return tuple(lines)
+
+
+def general_ability(choice: RungResult) -> list[str]:
+    """What a chosen tuned rung keeps of what its base could do, or that this was not measured, and why."""
+    guard = choice.guard
+    if guard is None:
+        return []
+    if guard["verdict"] == "off":
+        return [f"What {choice.rung} lost of its base's general ability was not measured: {guard['why']}."]
+    found = {"clear": "kept", "not_proved": "not proved to be kept", "failed": "lost, and this is ignored"}
+    return [f"Its base's general ability is {found[guard['verdict']]}: {guard['why']}."]
 
 
 def _in_words(evidence: Evidence, bar: Bar) -> str:

@@ -51,6 +51,16 @@ class RetrievalSection(Section):
     present: Annotated[Number, Field(gt=0, le=1)] = 0.80
 
 
+class KlSection(Section):
+    """KL to the base on general rows as a second loss. ``weight``: of it beside the task loss; ``rows``: read
+    at each step.
+    """
+
+    general: DataFile
+    weight: Positive = 0.1
+    rows: Count = 2
+
+
 def _targets(value: object) -> object:
     """``all-linear``, or a list of layers' names."""
     if value == "all-linear":
@@ -84,3 +94,4 @@ class Training(Section):
     mix: MixSection | None = None
     cpt: PretrainingSection | None = None
     retrieval: RetrievalSection | None = None
+    kl: KlSection | None = None

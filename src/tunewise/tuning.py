@@ -123,7 +123,7 @@ def train(
     notes = Notes(progress or Silent())
     chosen, bench, opened = prepare(path_or_task, method, stage, out, seed, notes)
     if launch is not None:
-        launch.check(bench.task.training.batch_size)
+        check_launch(launch, bench)
     found = causes_of(bench, chosen) if stage != "cpt" else []
     for cause in found:
         notes.tell("note", text=f"{chosen}: {cause['says']}")
@@ -155,7 +155,8 @@ def show(
     Raises what ``train`` would raise before its first step.
     """
     from tunewise.rungs.prompt import layout_of
-    from tunewise.rungs.tuned import check_before, prepared, recipe_of
+    from tunewise.rungs.tuned import recipe_of
+    from tunewise.rungs.tuned_rows import check_before, prepared
     from tunewise.tuning_stages import show_reading
 
     chosen, bench, opened = prepare(path_or_task, method, stage, None, seed, Silent())
@@ -205,7 +206,8 @@ def launch_command(
 
     from tunewise.rungs.prompt import layout_of
     from tunewise.rungs.search import selection_items
-    from tunewise.rungs.tuned import SELECTION_ITEMS, check_before, prepared, recipe_of, rows_of
+    from tunewise.rungs.tuned import SELECTION_ITEMS, recipe_of
+    from tunewise.rungs.tuned_rows import check_before, prepared, rows_of
     from tunewise.training import launch as launching
 
     if stage != "sft":
@@ -214,7 +216,7 @@ def launch_command(
         )
     chosen, bench, _ = prepare(path_or_task, method, stage, out, seed, Silent())
     base, layout = base_of(bench), layout_of(bench)
-    launch.check(bench.task.training.batch_size)
+    check_launch(launch, bench)
     ready = prepared(bench, base, layout)
     check_before(bench, base, layout, ready.own.rows)
     held_out = rows_of(bench, base, layout, selection_items(bench, SELECTION_ITEMS)).rows
@@ -234,6 +236,13 @@ def launch_command(
         "rows_of_each_process": recipe.batch_size // (launch.processes * launch.nodes),
         "notes": ready.notes(chosen),
     }
+
+
+def check_launch(launch: "Launch", bench: Workbench) -> None:
+    """Raise SettingError for a launch that cannot be, or that this training cannot have."""
+    launch.check(bench.task.training.batch_size)
+    if bench.task.training.kl is not None and not launch.alone:
+        raise SettingError("training.kl is computed in one process: leave out training.kl, or --processes")
 
 
 def total_of(ready: Any, recipe: "Recipe") -> int:

@@ -108,3 +108,15 @@ def test_one_pair_and_none_give_no_interval_and_do_not_fire():
 def test_errored_answers_are_left_out_with_their_pair():
     base = [Answer("text"), Answer("", status="errored")]
     assert by_name(symptoms(base, [Answer("text"), Answer("more")]))["loops"].n == 1
+
+
+def test_more_bits_for_the_same_text_fire_from_five_percent_on():
+    from tunewise.benchmarks.symptoms import text_symptom
+
+    base = [1.0, 1.1, 0.9, 1.05, 0.95, 1.0]
+    little = text_symptom([(bits, 1.03 * bits) for bits in base])
+    assert little.change.low > 0  # certain, and small
+    assert not little.fires
+    assert text_symptom([(bits, 1.08 * bits) for bits in base]).fires
+    assert not text_symptom([(bits, 0.8 * bits) for bits in base]).fires
+    assert not text_symptom([]).fires

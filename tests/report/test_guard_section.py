@@ -25,8 +25,11 @@ GUARD = {
         {"scale": 0.5, "selection_score": None, "outcome": None, "n": 3, "why": "3 items"},
         {"scale": 0.0, "selection_score": 0.2, "outcome": "clear", "drop": 0.0, "low": 0.0, "high": 0.0},
     ],
-    "symptoms": {"why": None, "prompts": 24, "signs": [
-        {"name": "loops", "about": "ends in a loop", "base": 0.1, "tuned": 0.9, "fires": True}]},
+    "symptoms": {"why": None, "prompts": 24, "answers": [], "signs": [
+        {"name": "empty", "about": "nothing but white space", "base": 0.1, "tuned": 0.1, "fires": False}]},
+    "stopped_symptoms": {"why": None, "prompts": 24, "signs": [
+        {"name": "loops", "about": "ends in a loop", "base": 0.1, "tuned": 0.9, "fires": True}],
+        "answers": [{"prompt": "Write <b>", "base": "A poem.", "tuned": "card card card"}]},
     "advice": ["lower training.learning_rate (now 0.001; try 0.00033)"],
 }  # fmt: skip
 OFF = {"verdict": "off", "why": "no general benchmark data is named"}
@@ -54,7 +57,14 @@ def test_everything_that_was_measured_is_shown(shown):
         assert words in said, words
 
 
+def test_answers_can_be_read_on_the_page_as_text():
+    said = page(GUARD)
+    assert "card card card" in said
+    assert "Write &lt;b&gt;" in said
+
+
 @pytest.mark.parametrize("shown", [page, terminal])
 def test_a_guard_that_was_off_says_why(shown):
+    assert "general ability was not measured" in shown(OFF)
     assert "no general benchmark data is named" in shown(OFF)
     assert shown(OFF).count("step") == 0

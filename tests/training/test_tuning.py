@@ -83,6 +83,15 @@ def test_the_mix_is_said_before_the_run(task_file):
     assert "mix" not in {cause["cause"] for cause in shown.causes}
 
 
+def test_a_run_held_near_its_base_says_how_near_and_takes_no_processes(task_file):
+    run = train(task_file(", kl: {general: general.jsonl, weight: 0.5, rows: 2}"), out="here")
+    assert len(run.facts["kl"]) == run.facts["steps"] == 4
+    assert run.facts["kl"][-1] > 0
+    assert run.facts["guard"]["verdict"] == "off"
+    with pytest.raises(SettingError, match=r"training\.kl is computed in one process"):
+        train("task.yaml", out="there", launch=Launch(2))
+
+
 def test_certification_rows_among_the_train_rows_are_refused(task_file):
     with pytest.raises(DataError, match="certification"):
         show(task_file(train=[*range(16), 105]))

@@ -16,10 +16,13 @@ def print_guard(console: Console, decision: dict[str, Any]) -> None:
 
 def print_rung(console: Console, name: str, guard: dict[str, Any]) -> None:
     """The guard of one training run: verdict, budget, timeline, benchmarks, repair, symptoms, advice."""
-    verdict = guard["verdict"].replace("_", " ")
-    console.print(f"\nForgetting guard of {name}: {verdict}: {escape(guard['why'])}", soft_wrap=True)
+    verdict, why = guard["verdict"].replace("_", " "), escape(guard["why"])
     if guard["verdict"] == "off":
+        console.print(
+            f"\nForgetting guard of {name}: off, general ability was not measured: {why}", soft_wrap=True
+        )
         return
+    console.print(f"\nForgetting guard of {name}: {verdict}: {why}", soft_wrap=True)
     console.print(escape(budget_in_words(guard)), soft_wrap=True, style="dim")
     console.print(timeline_table(guard))
     if (check := guard.get("check")) and check.get("benchmarks"):

@@ -143,6 +143,12 @@ def print_run(run: "TrainingRun") -> None:
     print(f"  checks: {checks}")
     for cause in run.causes:
         print(f"  known cause of forgetting: {cause['says']}")
+    if guard := facts.get("guard"):
+        from rich.console import Console
+
+        from tunewise.cli.guard_table import print_rung
+
+        print_rung(Console(width=None if sys.stdout.isatty() else 120, highlight=False), run.method, guard)
 
 
 def print_reading(facts: "Mapping[str, Any]") -> None:

@@ -6,26 +6,25 @@ They differ in the method alone (``training.methods``); each has a file of its o
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any
 
-from tunewise.data import Example, Message
+from tunewise.data import Example, read_examples
 from tunewise.errors import TunewiseError
 from tunewise.models.door import Door
 from tunewise.rungs.guard_symptoms import PROMPTS
 from tunewise.rungs.guarded import Aftermath, Guarding, allowed, guarding_of, handed_over
 from tunewise.rungs.prompt import PromptCandidate, PromptLayout, layout_of
-from tunewise.rungs.replay import General, general_rows, keys_of
+from tunewise.rungs.replay import keys_of
 from tunewise.rungs.rung import Outlook, Workbench
 from tunewise.rungs.search import selection_items
+from tunewise.rungs.tuned_rows import LocalWeights, check_before, messages_of, prepared, rows_of
 from tunewise.training import checkpoints, trust
-from tunewise.training.masks import Rendered, TrainRow, render_rows
 from tunewise.training.measured import against_estimate
 from tunewise.training.methods import DEFAULTS, Method
-from tunewise.training.mixing import Mix, plan_mix
-from tunewise.training.recipe import Recipe, Snapshot, Trained, best_precision, train
+from tunewise.training.recipe import KL_ROWS, Recipe, Snapshot, Trained, best_precision, train
 
 FEWEST_ROWS = 8
 SELECTION_ITEMS = 40  # answered by each finalist
@@ -33,15 +32,6 @@ FINALISTS = 2
 PROBES = 3
 LENGTH_ESTIMATED = 1024  # tokens of a row, where the task sets no length
 Trainer = Callable[..., Trained]
-
-
-class LocalWeights(Protocol):
-    """What training needs of an open door beyond answering (``models.local.LocalDoor``)."""
-
-    folder: Path
-    tokenizer: Any
-    fingerprint: str
-    context_window: int | None
 
 
 def cannot_tune(bench: Workbench) -> str | None:
@@ -112,9 +102,11 @@ def train_and_choose(
     items = selection_items(bench, SELECTION_ITEMS)
     held_out = rows_of(bench, base, layout, items).rows if items else ()
     recipe = Recipe(**{**settings["recipe"], "targets": tuple(settings["recipe"]["targets"])})
-    guarded = {"guard": guarding.spec} if guarding.spec is not None else {}
+    more: dict[str, Any] = {"guard": guarding.spec} if guarding.spec is not None else {}
+    if rows.held is not None:
+        more["general"] = rows.held.rows
     trained = trainer(
-        base.folder, rows.all, held_out, recipe, home / "work", bench.progress, mix=rows.mix, **guarded
+        base.folder, rows.all, held_out, recipe, home / "work", bench.progress, mix=rows.mix, **more
     )  # fmt: skip
     snapshots = allowed(trained.snapshots, trained.guard) or trained.snapshots
     chosen, tried = choose(bench, layout, snapshots, items, method)
@@ -249,6 +241,8 @@ def recipe_of(bench: Workbench, method: Method) -> Recipe:
         targets=training.lora_targets,
         lora_alpha=training.lora_alpha,
         checkpointing=training.checkpointing,
+        kl_weight=training.kl.weight if training.kl is not None else 0.0,
+        kl_rows=training.kl.rows if training.kl is not None else KL_ROWS,
     )
 
 
@@ -263,6 +257,8 @@ def settings_of(bench: Workbench, base: LocalWeights, layout: PromptLayout, meth
     held = [example.key for example in selection_items(bench, SELECTION_ITEMS)]
     mix = training.mix
     general = [] if mix is None else keys_of(mix)
+    kl = training.kl
+    held_near = [] if kl is None else [example.key for example in read_examples(kl.general).examples]
     return {
         "base": base.fingerprint,
         "train_rows": hashlib.sha256(json.dumps(said).encode()).hexdigest(),
@@ -270,101 +266,11 @@ def settings_of(bench: Workbench, base: LocalWeights, layout: PromptLayout, meth
         "recipe": asdict(recipe_of(bench, method)),
         "length": [training.max_length, training.too_long],
         "mix": None if mix is None else [hashlib.sha256(json.dumps(general).encode()).hexdigest(), mix.share],
+        **({"kl": hashlib.sha256(json.dumps(held_near).encode()).hexdigest()} if held_near else {}),
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "trl")},
     }
 
 
-def messages_of(layout: PromptLayout, example: Example) -> tuple[Message, ...]:
-    """The chat that serving sends for an example: the layout without shots and passages."""
-    return layout.messages(example.turns, (), ())
-
-
-def rows_of(
-    bench: Workbench, base: LocalWeights, layout: PromptLayout, examples: Sequence[Example]
-) -> Rendered:
-    """The examples as ids, rendered as answering renders them."""
-    return rendered(bench, base, examples, lambda example: messages_of(layout, example))
-
-
-def rendered(
-    bench: Workbench,
-    base: LocalWeights,
-    examples: Sequence[Example],
-    messages: Callable[[Example], Sequence[Message]],
-) -> Rendered:
-    """The examples as ids within the window of the model, or the shorter one of the task."""
-    from tunewise.models.tokens import render
-
-    training = bench.task.training
-    window = min((n for n in (base.context_window, training.max_length) if n is not None), default=None)
-    return render_rows(base.tokenizer, render, examples, messages, window, training.too_long)
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What is trained on: the task's rows, general ones, how they are mixed, and where they come from."""
-
-    own: Rendered
-    general: Rendered | None = None
-    mix: Mix | None = None
-    pool: General | None = None
-
-    @property
-    def all(self) -> tuple[TrainRow, ...]:
-        """The task's rows, then the general ones."""
-        return self.own.rows if self.general is None else self.own.rows + self.general.rows
-
-    def notes(self, method: Method) -> list[str]:
-        """What the user should know of rows that do not fit, and of the mix."""
-        said = [] if self.mix is None else [f"{method}: {self.mix.in_words()}"]
-        said += [] if self.pool is None else [f"{method}: {text}" for text in self.pool.notes()]
-        for name, part in (("train", self.own), ("general", self.general)):
-            if part is not None and part.too_long + part.truncated:
-                fate = "are left out of training" if part.too_long else "lose the beginning of their prompt"
-                said.append(
-                    f"{method}: {part.too_long + part.truncated} {name} rows pass the window of tokens that "
-                    f"the model can read (the longest has {part.longest}) and {fate}"
-                )
-        if self.own.earlier_lost:
-            said.append(
-                f"{method}: {self.own.earlier_lost} assistant turns before the last carry no loss: the "
-                "model's chat template writes them otherwise once the chat goes on"
-            )
-        return said
-
-
-def prepared(bench: Workbench, base: LocalWeights, layout: PromptLayout) -> Prepared:
-    """The train part as ids, with general rows beside it where the task names some.
-
-    General rows keep their own system turn; the task's instruction is not theirs. With replay the base model
-    is asked for them, once for each run folder.
-    """
-    own, mix = rows_of(bench, base, layout, bench.parts.train), bench.task.training.mix
-    if mix is None:
-        return Prepared(own)
-    wanted = plan_mix(len(own.rows), 1, mix.share, bench.task.training.epochs).draws
-    pool = general_rows(bench, base, mix, wanted)
-    general = rendered(bench, base, pool.rows, lambda example: example.turns)
-    plan = plan_mix(len(own.rows), len(general.rows), mix.share, bench.task.training.epochs)
-    return Prepared(own, general, plan, pool)
-
-
-def check_before(
-    bench: Workbench, base: LocalWeights, layout: PromptLayout, rows: Sequence[TrainRow]
-) -> None:
-    """The checks of ``trust`` before training: serving's own prompt is built and counted for every row."""
-    from tunewise.models.tokens import stop_ids
-
-    door: Any = base
-    serving = PromptCandidate("training", door, layout)
-    by_key = {example.key: example for example in bench.parts.train}
-
-    def served(row: TrainRow) -> int | None:
-        count: int | None = door.count_tokens(serving.layout.messages(by_key[row.key].turns, (), ()))
-        return count
-
-    keys = {example.key for example in bench.parts.certification}
-    trust.check_rows(rows, stop_ids(base.tokenizer), served, keys)
 
 
 def choose(

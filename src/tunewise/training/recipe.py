@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "bf16"]
 WARMUP_SHARE = 0.05
+KL_ROWS = 2  # general rows of a step that the model is held near its base on
 SAVE_SECONDS = 30.0  # at most so much work is lost to a kill, besides what epochs save
 
 
@@ -50,7 +51,7 @@ class Recipe:
     lean: layers compute with the operations of ``training.lean``; None lets the model decide.
     targets: the linear layers that get an adapter, by the last part of their names; none: all of them.
     checkpointing: states are computed again on the way back instead of kept: a third more time, and memory
-    for one layer in place of all.
+    for one layer in place of all. kl_weight, kl_rows: see ``training.anchor``; a weight of 0 is none.
     """
 
     learning_rate: float
@@ -70,6 +71,8 @@ class Recipe:
     targets: tuple[str, ...] = ()
     lora_alpha: int | None = None
     checkpointing: bool = False
+    kl_weight: float = 0.0
+    kl_rows: int = KL_ROWS
 
     @property
     def alpha(self) -> int:
@@ -138,6 +141,7 @@ def train(
     save_seconds: float = SAVE_SECONDS,
     mix: Mix | None = None,
     guard: "GuardSpec | None" = None,
+    general: Sequence[TrainRow] = (),
 ) -> Trained:
     """Train the model in ``base`` on ``rows``, with a snapshot after every epoch in ``work``.
 
@@ -145,12 +149,13 @@ def train(
     bit on the same machine and number of threads. held_out: rows whose loss is measured at every snapshot.
     mix: the rows are those of the task followed by a pool of general ones, drawn from as it says. guard:
     watches for forgetting at a few checkpoints, each with a snapshot of its own, and may end the run; the
-    weights are those of an unguarded run up to there.
+    weights are those of an unguarded run up to there. general: rows on which the model is held near its
+    base, where ``recipe.kl_weight`` says so.
     The caller vouches that ``work`` belongs to these arguments (``checkpoints.begin``). Raises WorldError
     when the loss is no number any more, StoreError before the start where the disk is too small.
     """
     with quiet():
-        from tunewise.training import methods, trainer
+        from tunewise.training import anchor, methods, trainer
         from tunewise.training.guard import Guard
         from tunewise.training.watch import Watch
 
@@ -167,7 +172,9 @@ def train(
         if not any(snapshot.step in ends for snapshot in snapshots_in(work)):
             snapshots_wanted = math.ceil(recipe.epochs) + (guard.checkpoints if guard else 0)
             checkpoints.need_space(work, methods.disk_need(model, snapshots_wanted))
-            trainer.run(base, model, rows, recipe, watch, mix)
+            held = anchor.anchor_of(base, model, general, recipe)
+            trainer.run(base, model, rows, recipe, watch, mix, held)
+            del held
         if watcher is not None:
             watcher.close()
         facts = methods.describe(model) | {"memory": watch.memory.facts()}
@@ -224,6 +231,7 @@ def run_facts(
         "lean": bool(recipe.lean),
         "precision": recipe.precision,
         "losses": [round(loss, 5) for loss in said.get("losses", [])],
+        **({"kl": [round(value, 6) for value in said.get("kl", [])]} if recipe.kl_weight else {}),
     }
 
 

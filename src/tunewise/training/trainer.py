@@ -19,6 +19,7 @@ from tunewise.errors import WorldError
 from tunewise.models import weights
 from tunewise.progress import Progress, Silent
 from tunewise.training import checkpoints, lean, mixing, trust
+from tunewise.training.anchor import Anchor
 from tunewise.training.masks import IGNORED, TrainRow
 from tunewise.training.measured import MemoryWatch
 from tunewise.training.methods import core_of
@@ -53,6 +54,8 @@ class PackedTrainer(SFTTrainer):
     base: Path = Path()
     progress: Progress = Silent()
     mix: mixing.Mix | None = None
+    anchor: Anchor | None = None
+    step_kl: float = 0.0
     batch: Sequence[TrainRow] = ()
     told: bool = False  # of memory that ran out
 
@@ -74,6 +77,7 @@ class PackedTrainer(SFTTrainer):
         while True:
             try:
                 loss = self.all_passes(model, self.batch, num_items_in_batch)
+                self.step_kl = self.pull(model)
                 break
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 self.make_smaller(error)
@@ -107,6 +111,17 @@ class PackedTrainer(SFTTrainer):
                 self.accelerator.backward(loss)
             summed += float(loss.detach())
         return summed
+
+    def pull(self, model: Any) -> float:
+        """The pass of the second loss; its KL in nats, 0 without an anchor."""
+        if self.anchor is None:
+            return 0.0
+        inner = self.accelerator.unwrap_model(model)
+        inputs = self.anchor.inputs(inner, self.state.global_step)
+        with half(self.precision, self.args.device.type):
+            divergence = self.anchor.divergence(inner, inputs)
+        self.accelerator.backward(self.anchor.weight * divergence)
+        return float(divergence.detach())
 
     def make_smaller(self, error: RuntimeError) -> None:
         """Halve the rows of a pass where memory ran out; an error that this cannot mend is raised."""
@@ -238,6 +253,7 @@ def run(
     recipe: Recipe,
     watch: "Watch",
     mix: mixing.Mix | None = None,
+    anchor: Anchor | None = None,
 ) -> None:
     """Train ``model``, from the last whole checkpoint if there is one."""
     data = Dataset.from_dict(
@@ -260,6 +276,7 @@ def run(
     trainer.memory = watch.memory if recipe.packed else None
     trainer.most, trainer.balanced, trainer.mix = recipe.rows_per_pass, bool(recipe.balanced), mix
     trainer.lean = bool(recipe.lean)
+    trainer.anchor = anchor
     watch.trainer = trainer
     resumed = checkpoints.newest_whole(watch.work / "steps")
     try:

@@ -27,7 +27,8 @@ NAMED = 8  # rows named of a batch that diverged
 class Watch(TrainerCallback):
     """Tells the progress, keeps the checkpoints, takes a snapshot after each epoch.
 
-    seconds: time spent on steps so far, in earlier processes too. losses: one figure per step.
+    seconds: time spent on steps so far, in earlier processes too. losses: one figure per step,
+    as kl has where the model is held near its base.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Watch(TrainerCallback):
         self.save_seconds, self.guard = save_seconds, guard
         self.seconds = 0.0
         self.losses: list[float] = []
+        self.kl: list[float] = []
         self.memory = MemoryWatch()
         self.trainer: PackedTrainer | None = None
         self._mark = self._saved = 0.0
@@ -54,7 +56,7 @@ class Watch(TrainerCallback):
         """Start the clock where the resumed checkpoint left it."""
         said = checkpoints.read_json(self.work / "steps" / f"checkpoint-{state.global_step}" / "clock.json")
         if said is not None:
-            self.seconds, self.losses = said["seconds"], said["losses"]
+            self.seconds, self.losses, self.kl = said["seconds"], said["losses"], said["kl"]
         if self.guard is not None and state.is_world_process_zero:
             self.begin_guard(kwargs["model"])
         self._mark = self._saved = time.monotonic()
@@ -107,6 +109,8 @@ class Watch(TrainerCallback):
         now = time.monotonic()
         self.seconds, self._mark = self.seconds + now - self._mark, now
         self.losses.append(self.trainer.step_loss)
+        if self.recipe.kl_weight:
+            self.kl.append(self.trainer.step_kl)
         self.trainer.step_loss = 0.0
         if state.is_world_process_zero:
             self.progress.tell(
@@ -172,6 +176,7 @@ class Watch(TrainerCallback):
             "held_out_loss": loss,
             "seconds": self.seconds,
             "losses": self.losses,
+            "kl": self.kl,
         }
         base = self.trainer.base
         parts = self.gathered(wrapped)
@@ -185,6 +190,10 @@ class Watch(TrainerCallback):
         if state.is_world_process_zero:
             checkpoints.publish(self.work / "epochs" / f"checkpoint-{state.global_step}", write)
         self._mark = time.monotonic()
+
+    def clock(self) -> dict[str, Any]:
+        """What a resumed run starts from."""
+        return {"seconds": self.seconds, "losses": self.losses, "kl": self.kl}
 
     def gathered(self, model: Any) -> dict[str, Any] | None:
         """All weights where processes hold a part each, brought together by all of them; else None."""
@@ -201,7 +210,7 @@ class Watch(TrainerCallback):
             torch.distributed.barrier()  # every process has its random state in the folder
         if state.is_world_process_zero:
             folder = self.work / "steps" / f"checkpoint-{state.global_step}"
-            checkpoints.write_json(folder / "clock.json", {"seconds": self.seconds, "losses": self.losses})
+            checkpoints.write_json(folder / "clock.json", self.clock())
             checkpoints.mark_whole(folder)
             checkpoints.prune(self.work / "steps")
         self._mark = self._saved = time.monotonic()
