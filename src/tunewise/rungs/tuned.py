@@ -6,7 +6,7 @@ They differ in the method alone (``training.methods``); each has a file of its o
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -102,7 +102,9 @@ def train_and_choose(
     items = selection_items(bench, SELECTION_ITEMS)
     held_out = rows_of(bench, base, layout, items).rows if items else ()
     recipe = Recipe(**{**settings["recipe"], "targets": tuple(settings["recipe"]["targets"])})
-    more: dict[str, Any] = {"guard": guarding.spec} if guarding.spec is not None else {}
+    more: dict[str, Any] = {}
+    if guarding.spec is not None:
+        more["guard"] = replace(guarding.spec, base=base.fingerprint)
     if rows.held is not None:
         more["general"] = rows.held.rows
     trained = trainer(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.benchmarks.guard_test import FEWEST, GuardReading, GuardTest
+from tunewise.benchmarks.kept import KeptScores
 from tunewise.progress import Progress
 from tunewise.training import checkpoints
 from tunewise.training.guard_items import FOR_SMALL_MODELS, Asked, GuardItems
@@ -30,13 +31,17 @@ PASSES = 3.0
 
 @dataclass(frozen=True)
 class GuardSpec:
-    """What a run is guarded with. time_share None: no budget. stop: an alarm ends the run."""
+    """What a run is guarded with. time_share None: no budget. stop: an alarm ends the run.
+
+    base: content hash of the base, under which its readings are kept in the user's cache; None: they are not.
+    """
 
     items: GuardItems
     max_relative_drop: float = 0.05
     time_share: float | None = 0.10
     stop: bool = True
     checkpoints: int = CHECKPOINTS
+    base: str | None = None
 
 
 class Guard:
@@ -51,6 +56,7 @@ class Guard:
         self.state: dict[str, Any] = checkpoints.read_json(place) or {}
         self._reader: LiveReader | None = None
         self._asked: list[Asked] = []
+        self._kept: KeptScores | None = None
 
     @property
     def off(self) -> str | None:
@@ -84,6 +90,9 @@ class Guard:
 
         The model is the base: no step was made yet. Plans the test and tells what it can see.
         """
+        if self.spec.base is not None:
+            layout = "nf4" if self.method == "qlora" else str(model.dtype)
+            self._kept = KeptScores(f"{self.spec.base}-training-{layout}-{model.device.type}")
         if not self.off:
             self._reader = LiveReader(model, tokenizer, window, self.spec.items.benchmarks)
         if not self.state:
@@ -114,7 +123,7 @@ class Guard:
         if off is None:
             chosen = asked[:items]
             missing = [one for one in chosen if id(one) not in known]
-            known |= dict(zip(map(id, missing), self._reader.read(missing), strict=True))
+            known |= dict(zip(map(id, missing), self._reader.read(missing, self._kept), strict=True))
             base = [known[id(one)] for one in chosen]
             state["base"] = [asdict(read) for read in base]
             rows = standing(spec.items.benchmarks, chosen, base)
@@ -128,7 +137,10 @@ class Guard:
         }
 
     def _pilot(self) -> tuple[list[Asked], dict[int, Read], dict[int, float]]:
-        """The first items of each benchmark, read; and seconds per item of each benchmark."""
+        """The first items of each benchmark, read; and seconds per item of each benchmark.
+
+        With a budget they are read anew, since their speed is what is wanted.
+        """
         assert self._reader is not None
         known: dict[int, Read] = {}
         speed: dict[int, float] = {}
@@ -138,7 +150,8 @@ class Guard:
             if not some:
                 continue
             began = time.perf_counter()
-            known |= dict(zip(map(id, some), self._reader.read(some), strict=True))
+            read = self._reader.read(some, self._kept, find=self.spec.time_share is None)
+            known |= dict(zip(map(id, some), read, strict=True))
             speed[place] = (time.perf_counter() - began) / len(some)
             pilot += some
         return pilot, known, speed

@@ -10,8 +10,12 @@ from tunewise.benchmarks.comparison import compare_rights
 from tunewise.benchmarks.encode import encode
 from tunewise.benchmarks.figures import UNDEFINED, ratio, share
 from tunewise.benchmarks.item import Benchmark
+from tunewise.benchmarks.kept import KeptScores, Value
 from tunewise.benchmarks.scores import Scored, at_chance, chance, rights, scored
+from tunewise.models.token_trees import Question
 from tunewise.training.guard_items import Asked
+
+PART = 100  # items of the base that are read before they are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +48,37 @@ class LiveReader:
             self._scorer = scorer_for(model, pack=False)
         self.tokens = 0  # read so far, shared contexts once
 
-    def read(self, asked: Sequence[Asked]) -> list[Read]:
-        """One Read per item, in order."""
+    def read(
+        self, asked: Sequence[Asked], kept: KeptScores | None = None, *, find: bool = True
+    ) -> list[Read]:
+        """One Read per item, in order.
+
+        kept: where readings of this very model are left, a part at a time; find: and looked up before.
+        """
         encoded = encode(self.tokenizer, [one.item for one in asked], self.window)
-        with untouched(self.model):
-            readings = self._scorer.read(encoded.questions)
+        values = self._values(encoded.questions, kept, find)
         found = []
-        for one, question, reading in zip(asked, encoded.questions, readings, strict=True):
+        for one, question, value in zip(asked, encoded.questions, values, strict=True):
             endings = sum(len(s) - f for s, f in zip(question.sequences, question.firsts, strict=True))
             self.tokens += question.firsts[0] + endings
-            item = scored(one.item, reading.logprobs, reading.greedy, endings)
-            found.append(as_read(self.benchmarks[one.benchmark], item))
+            found.append(as_read(self.benchmarks[one.benchmark], scored(one.item, *value, endings)))
         return found
+
+    def _values(self, questions: Sequence[Question], kept: KeptScores | None, find: bool) -> list[Value]:
+        """Log-probabilities and first choices of each question, computed where they are not known."""
+        known: dict[int, Value] = kept.find(questions) if kept is not None and find else {}
+        missing = [number for number in range(len(questions)) if number not in known]
+        size = len(missing) if kept is None else PART
+        for begin in range(0, len(missing), max(1, size)):
+            some = missing[begin : begin + size]
+            asked = [questions[number] for number in some]
+            with untouched(self.model):
+                readings = self._scorer.read(asked)
+            values = [(reading.logprobs, reading.greedy) for reading in readings]
+            if kept is not None:
+                kept.keep(asked, values)
+            known |= dict(zip(some, values, strict=True))
+        return [known[number] for number in range(len(questions))]
 
 
 @contextmanager
