@@ -12,7 +12,7 @@ from tunewise.training import checkpoints
 from tunewise.training.guard import Guard, GuardSpec
 from tunewise.training.guard_items import gather_items
 from tunewise.training.guard_reading import untouched
-from tunewise.training.recipe import Recipe, train
+from tunewise.training.recipe import Recipe, quiet, train
 
 RECIPE = Recipe(
     learning_rate=1e-5, epochs=2.0, weight_decay=0.0, max_grad_norm=1.0, rank=4, batch_size=8, seed=3,
@@ -178,3 +178,42 @@ def test_reading_leaves_random_states_and_modes_alone():
     assert random.getstate() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
     assert (numpy.random.get_state()[1] == before[2]).all()
+
+
+def test_the_model_is_read_with_its_own_layers_and_trains_on_with_the_lean_ones(tiny, spec):
+    from tunewise.models import weights
+    from tunewise.models.tree_scoring import TreeScorer
+    from tunewise.training import lean, methods
+    from tunewise.training.guard_reading import LiveReader
+
+    asked = spec.items.a[:12]
+    tokenizer = weights.load_tokenizer(tiny)
+    for method in ("lora", "full"):
+        recipe = replace(RECIPE, method=method)
+        with quiet():
+            model = methods.attach(methods.open_base(tiny, recipe), recipe)
+        plain = LiveReader(methods.core_of(model), tokenizer, 256, spec.items.benchmarks).read(asked)
+        with lean.installed(model):
+            before = sum(map(lean.is_lean, model.modules())), model.config._attn_implementation
+            reader = LiveReader(methods.core_of(model), tokenizer, 256, spec.items.benchmarks)
+            assert isinstance(reader._scorer, TreeScorer)
+            read = reader.read(asked)
+            assert before == (sum(map(lean.is_lean, model.modules())), model.config._attn_implementation)
+        assert before[0] > 0
+        assert [one.right for one in read] == [one.right for one in plain]
+        assert [one.gold for one in read] == pytest.approx([one.gold for one in plain], abs=1e-4)
+
+
+def test_what_the_base_makes_of_items_is_kept_and_found(tiny, spec, tmp_path):
+    from tunewise.benchmarks.kept import KeptScores
+    from tunewise.models import weights
+    from tunewise.training.guard_reading import LiveReader
+
+    asked, kept = spec.items.a[:12], KeptScores("tiny", tmp_path / "scores.sqlite")
+    model = weights.load_model(tiny)
+    reader = LiveReader(model, weights.load_tokenizer(tiny), 256, spec.items.benchmarks)
+    first = reader.read(asked, kept)
+    reader._scorer = None  # nothing more can be read
+    assert reader.read(asked, kept) == first
+    with pytest.raises(AttributeError):
+        reader.read(asked, kept, find=False)

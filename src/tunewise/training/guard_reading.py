@@ -83,14 +83,16 @@ class LiveReader:
 
 @contextmanager
 def untouched(model: Any) -> Iterator[None]:
-    """The model ready to be read; afterwards its mode and all random generators are as before."""
+    """The model ready to be read, with its own layers; afterwards all is as before, random generators too."""
     import numpy
     import torch
+
+    from tunewise.training import lean
 
     modes = [(module, module.training) for module in model.modules()]
     python, array = random.getstate(), numpy.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    with torch.random.fork_rng(devices=list(devices)):
+    with torch.random.fork_rng(devices=list(devices)), lean.suspended(model):
         model.eval()
         try:
             yield

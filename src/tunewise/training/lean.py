@@ -7,17 +7,19 @@ rounding the model keeps its own layers. Heavy: imports torch.
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from tunewise.training import fused_layers, row_attention
 from tunewise.training.masks import IGNORED, TrainRow
 from tunewise.training.methods import core_of
 
+OWN = "attention_before_lean"  # on the model while the lean operations are installed
 PROBED = 2  # rows read both ways
 # Largest distances, as a share of the model's own, that rounding explains; SmolLM2-135M: 5e-7 and 5e-6
 SAME_LOSS = 1e-4
@@ -48,14 +50,49 @@ def installed(model: Any) -> Iterator[None]:
         for layer in model.modules():
             forward = lean_forward(layer)
             if forward is not None:
-                layer.forward = forward
+                layer.forward = Lean(forward)
                 undo.callback(layer.__dict__.pop, "forward", None)
         for module in rotary_modules(core):
             undo.callback(setattr, module, "apply_rotary_pos_emb", module.apply_rotary_pos_emb)
             module.apply_rotary_pos_emb = fused_layers.rotary
         core.set_attn_implementation(row_attention.NAME)
         undo.callback(core.set_attn_implementation, attention)
+        core.__dict__[OWN] = attention
+        undo.callback(core.__dict__.pop, OWN)
         yield
+
+
+@dataclass(frozen=True, slots=True)
+class Lean:
+    """A forward that stands in the place of a layer's own."""
+
+    run: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.run(x)
+
+
+@contextlib.contextmanager
+def suspended(model: Any) -> Iterator[None]:
+    """The model's own layers while it lasts, for who reads it between steps."""
+    core = model.get_base_model() if hasattr(model, "get_base_model") else model
+    own = core.__dict__.get(OWN)
+    if own is None:
+        yield
+        return
+    taken = [(layer, layer.__dict__.pop("forward")) for layer in core.modules() if is_lean(layer)]
+    core.set_attn_implementation(own)
+    try:
+        yield
+    finally:
+        core.set_attn_implementation(row_attention.NAME)
+        for layer, forward in taken:
+            layer.forward = forward
+
+
+def is_lean(layer: Any) -> bool:
+    """True where a layer's own forward is replaced."""
+    return isinstance(layer.__dict__.get("forward"), Lean)
 
 
 def lean_forward(layer: Any) -> Any:

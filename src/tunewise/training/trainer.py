@@ -223,7 +223,8 @@ def settle(model: Any, rows: Sequence[TrainRow], recipe: Recipe) -> Recipe:
     """The recipe with what depends on model and rows filled in: packed, lean, rows in one pass, spread."""
     packed = recipe.packed and trust.packing_agrees(model, rows)
     balanced = skewed(rows) if recipe.balanced is None else recipe.balanced
-    wanted = recipe.lean is not False and packed and recipe.precision == "fp32" and not sharded()
+    wanted = recipe.lean is not False and packed and not recipe.kl_weight  # lean layers have no base to show
+    wanted = wanted and recipe.precision == "fp32" and not sharded()
     recipe = replace(recipe, packed=packed, balanced=balanced, lean=wanted and lean.agrees(model, rows))
     if recipe.rows_per_pass:
         return recipe
