@@ -273,8 +273,6 @@ def settings_of(bench: Workbench, base: LocalWeights, layout: PromptLayout, meth
     }
 
 
-
-
 def choose(
     bench: Workbench,
     layout: PromptLayout,
