@@ -86,7 +86,7 @@ def compare_rights(
     gained = sum(a < b for a, b in zip(one, other, strict=True))
     drop = paired_difference(lost, gained, n)
     share = sum(one) / n if n else 0.0
-    relative = drop.over(share) if share > 0 else UNDEFINED
+    relative = at_most_all(drop.over(share)) if share > 0 else UNDEFINED
     floor = guessing or 0.0
     above = drop.over(share - floor) if share > floor and not guesses else UNDEFINED
     why = None
@@ -100,6 +100,12 @@ def compare_rights(
     return Comparison(
         name, metric, n, share, second, lost, gained, drop, relative, above, why, early, visible
     )
+
+
+def at_most_all(relative: Figure) -> Figure:
+    """A relative drop whose interval ends at 1: no more can be lost than there was."""
+    high = relative.high
+    return Figure(relative.estimate, relative.low, None if high is None else min(1.0, high))
 
 
 def compare_text(benchmark: Benchmark, first: Sequence[Scored], second: Sequence[Scored]) -> Comparison:

@@ -23,6 +23,13 @@ def print_rung(console: Console, name: str, guard: dict[str, Any]) -> None:
         )
         return
     console.print(f"\nForgetting guard of {name}: {verdict}: {why}", soft_wrap=True)
+    if guard["stopped_at"] is not None:
+        kept = guard["kept"]
+        console.print(
+            f"An alarm stopped training at step {guard['stopped_at']}; kept is step {kept['step']} at "
+            f"{kept['scale']:g} of its strength.",
+            soft_wrap=True,
+        )
     console.print(escape(budget_in_words(guard)), soft_wrap=True, style="dim")
     console.print(timeline_table(guard))
     if (check := guard.get("check")) and check.get("benchmarks"):

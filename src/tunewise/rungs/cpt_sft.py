@@ -208,7 +208,7 @@ def recipe_of(bench: Workbench, section: PretrainingSection) -> Recipe:
     """
     method: Method = "full" if method_of(bench) == "full" else "lora"
     rate = section.learning_rate or DEFAULTS[method].learning_rate
-    return replace(tuned.recipe_of(bench, method), learning_rate=rate, epochs=section.epochs)
+    return replace(tuned.recipe_of(bench, method), learning_rate=rate, epochs=section.epochs, kl_weight=0.0)
 
 
 def on_base(bench: Workbench, base: Path) -> Any:

@@ -67,10 +67,10 @@ def gather_items(names: Sequence[str] | None, folder: Path | None) -> GuardItems
             raise SettingError(f"guard.benchmarks: {name} has no right and wrong items to compare in pairs")
         try:
             found.append((benchmark, unique(items_of(benchmark, folder))))
-        except DataError as error:
-            if names is not None or folder is None:
-                raise
-            notes.append(f"{name} is not used: {error}")
+        except DataError:
+            if names is not None or folder is None or list(folder.glob(f"{name}*")):
+                raise  # rows that are there and cannot be read are a mistake
+            notes.append(f"{name} is not used: its rows are not in {folder}")
     if not found:
         raise DataError(
             f"{folder}: none of the benchmarks {', '.join(DEFAULTS)} is there. Put the rows of at least "
