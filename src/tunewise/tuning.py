@@ -5,7 +5,7 @@ checkpoint.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +105,9 @@ def train(
     stage: str = "sft",
     out: str | Path | None = None,
     seed: int = 0,
+    curve: bool = False,
     launch: "Launch | None" = None,
+    mlflow: str | None = None,
     progress: Progress | None = None,
 ) -> TrainingRun:
     """Tune the task's local weights on its train part, choose the checkpoint on selection, check the result.
@@ -113,22 +115,34 @@ def train(
     method: ``lora``, ``qlora`` or ``full``; by default ``tune.method``, else ``lora``. stage: ``sft``, or
     ``cpt``, which reads the task's documents, or ``cpt+sft``: both, the second only when the first passed
     (else GateClosed). out: the folder (``runs/NAME/train``); the same call on the same folder goes on from
-    the last checkpoint. launch: more processes. Raises UserError for what the user can mend, before anything
-    is trained, and WorldError for what ended the run; checkpoints are kept.
+    the last checkpoint. curve: train on 25 and 50 % of the rows too (as ``training.curve``). launch: more
+    processes. mlflow: a store that loss and figures are written to as well (``tracking``). Raises UserError
+    for what the user can mend, before anything is trained, and WorldError for what ended the run;
+    checkpoints are kept.
     """
+    from tunewise.tracking import mlflow_run
     from tunewise.training.launch import Launched
     from tunewise.training.recipe import train as train_here
     from tunewise.tuning_stages import known_stage, run_stage
 
     notes = Notes(progress or Silent())
     chosen, bench, opened = prepare(path_or_task, method, stage, out, seed, notes)
+    known = known_stage(stage)
+    if curve:
+        settings = bench.task.training.model_copy(update={"curve": True})
+        bench = replace(bench, task=bench.task.model_copy(update={"training": settings}))
     if launch is not None:
         check_launch(launch, bench)
     found = causes_of(bench, chosen) if stage != "cpt" else []
     for cause in found:
         notes.tell("note", text=f"{chosen}: {cause['says']}")
     trainer = train_here if launch is None or launch.alone else Launched(launch)
-    folder, facts = run_stage(bench, chosen, known_stage(stage), trainer)
+    if mlflow is None:
+        folder, facts = run_stage(bench, chosen, known, trainer)
+    else:
+        with mlflow_run(mlflow, opened.task.name, f"{chosen} {stage}", notes) as told:
+            folder, facts = run_stage(replace(bench, progress=told), chosen, known, trainer)
+            told.finish(facts)
     run = TrainingRun(
         opened.task.name,
         chosen,
@@ -261,8 +275,6 @@ def prepare(
     progress: Progress,
 ) -> tuple["Method", Workbench, Opened]:
     """The method, and a workbench whose calls go to local weights. Raises SettingError and DataError."""
-    from dataclasses import replace
-
     from tunewise.task import Tune
     from tunewise.training.methods import METHODS
     from tunewise.tuning_stages import cannot_run, known_stage

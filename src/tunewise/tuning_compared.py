@@ -1,18 +1,23 @@
 """``tunewise train --compare``: methods on the same rows, each at the best of a few rates."""
 
+import hashlib
+import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from tunewise.errors import SettingError
 from tunewise.evidence.metrics import metric_of
 from tunewise.evidence.paired import Paired, compare_binary, compare_graded
 from tunewise.progress import Progress, Silent
-from tunewise.rungs.prompt import PromptCandidate
+from tunewise.rungs import learning_curve
+from tunewise.rungs.prompt import PromptCandidate, layout_of
 from tunewise.rungs.rung import Workbench
+from tunewise.training import checkpoints
 from tunewise.tuning import prepare
 
 if TYPE_CHECKING:
@@ -21,6 +26,9 @@ if TYPE_CHECKING:
 # Around the method's default, so that methods and not rates are compared; a factor of three is the usual
 # step of a coarse search.
 RATE_FACTORS = (1.0, 1 / 3, 3.0)
+RATE_ROWS = (
+    128  # of the train part, for one epoch: what orders the rates is seen early, at a tenth of the time
+)
 ITEMS = 200  # selection items that the chosen candidates answer
 MARGIN = 0.03  # "within 1-3 % of full tuning", the common claim, as a difference of the metric
 SCHEDULE = "cosine"  # of all methods, where the task names none
@@ -61,8 +69,9 @@ class MethodRow:
 class MethodComparison:
     """All methods.
 
-    ten_tasks: disk of ten adapters beside one base against ten models; swap_seconds: to another
-    adapter on a loaded base, None without an adapter. claims: the common claims beside what was measured.
+    ten_tasks, ten_tasks_memory: bytes on disk and in memory of ten adapters beside one base against ten
+    models; swap_seconds: to another adapter on a loaded base, None without an adapter. rate_rows: rows that
+    the rates were tried on, 0 for all. claims: the common claims beside what was measured.
     """
 
     task: str
@@ -70,7 +79,9 @@ class MethodComparison:
     rows: tuple[MethodRow, ...]
     base_bytes: int
     ten_tasks: Mapping[str, int]
+    ten_tasks_memory: Mapping[str, int]
     swap_seconds: float | None
+    rate_rows: int
     claims: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
@@ -85,27 +96,36 @@ def compare_methods(
     out: str | Path | None = None,
     seed: int = 0,
     rates: int = len(RATE_FACTORS),
+    rate_rows: int = RATE_ROWS,
     progress: Progress | None = None,
 ) -> MethodComparison:
-    """Train each method at ``rates`` rates (1 to 3, the default first), keep the best on selection, compare.
+    """Train each method at the best of ``rates`` rates (1 to 3, its default first), and compare.
 
-    The same call on the same folder goes on where it ended. Raises as ``tuning.train``.
+    The rate is chosen on selection after one epoch on ``rate_rows`` rows; 0: after trainings in full, of
+    which the best stands for its method. The same call on the same folder goes on where it ended. Raises as
+    ``tuning.train``.
     """
+    from tunewise.rungs.tuned import FEWEST_ROWS, build
+
     if not 1 <= rates <= len(RATE_FACTORS):
         raise SettingError(f"one to {len(RATE_FACTORS)} rates were expected, got {rates}")
     if len(set(methods)) != len(methods) or len(methods) < 2:
         raise SettingError(f"two or three different methods were expected, got {', '.join(methods)}")
     progress = progress or Silent()
+    if rate_rows and rate_rows < FEWEST_ROWS:
+        raise SettingError(f"rates are tried on {FEWEST_ROWS} rows or more, got {rate_rows}; 0 takes all")
     found: list[MethodRow] = []
-    adapter: Path | None = None
+    adapters: dict[str, Path] = {}
     for name in methods:
         method, bench, _ = prepare(path_or_task, name, "sft", out, seed, progress)
-        best, tried = best_rate(bench, method, rates)
-        row = measured(bench, method, best, tried, found[0] if found else None)
-        found.append(row)
-        adapter = best.adapter if method != "full" else adapter
+        tried = tried_rates(bench, method, rates, rate_rows)
+        best = build(at_rate(bench, min(tried, key=rank_of)["learning_rate"], 0), method)
+        found.append(measured(bench, method, best, tried, found[0] if found else None))
+        assert best.adapter is not None
+        adapters[method] = best.adapter
     base = base_folder(bench)
     base_bytes = sum(file.stat().st_size for file in base.glob("*.safetensors"))
+    memory, swap = in_memory(base, adapters)
     return MethodComparison(
         task=bench.task.name,
         metric=bench.task.metric,
@@ -115,41 +135,52 @@ def compare_methods(
             row.method: TASKS * row.checkpoint_bytes + (0 if row.method == "full" else base_bytes)
             for row in found
         },
-        swap_seconds=None if adapter is None else swap_seconds(base, adapter),
+        ten_tasks_memory=memory,
+        swap_seconds=swap,
+        rate_rows=rate_rows,
         claims=claims_beside(found),
     )
 
 
-def best_rate(bench: Workbench, method: "Method", rates: int) -> tuple[PromptCandidate, list[dict[str, Any]]]:
-    """The candidate of the rate with the best score on selection, ties to the lower held-out loss."""
-    from tunewise.rungs.tuned import build
+def tried_rates(bench: Workbench, method: "Method", rates: int, rows: int) -> list[dict[str, Any]]:
+    """Score on selection and held-out loss of each rate. What was tried on a part of the rows is removed."""
+    from tunewise.rungs.tuned import build, opened, settings_of
     from tunewise.training.methods import DEFAULTS
 
-    built: list[PromptCandidate] = []
     tried: list[dict[str, Any]] = []
-    training = bench.task.training
     for factor in RATE_FACTORS[:rates]:
         rate = float(f"{DEFAULTS[method].learning_rate * factor:.1e}")
-        settings = training.model_copy(
-            update={"learning_rate": rate, "schedule": training.schedule or SCHEDULE}
-        )
-        own = replace(
-            bench,
-            task=bench.task.model_copy(update={"training": settings}),
-            folder=bench.folder / f"rate-{rate:g}",
-        )
-        candidate = build(own, method)
-        facts = candidate.facts()
-        built.append(candidate)
-        tried.append(
-            {
+        part = at_rate(bench, rate, rows)
+        mark = json.dumps(settings_of(part, opened(bench, None), layout_of(part), method))  # type: ignore[arg-type]
+        kept = part.folder.parent / f"{part.folder.name}-{method}.json"
+        said = checkpoints.read_json(kept)
+        if said is None or said["mark"] != mark:
+            facts = build(part, method).facts()
+            said = {
+                "mark": mark,
                 "learning_rate": rate,
                 "selection_score": facts["selection_score"],
                 "held_out_loss": loss_of(facts),
+                "seconds": facts["seconds"],
             }
-        )
-    order = sorted(range(len(built)), key=lambda place: rank_of(tried[place]))
-    return built[order[0]], tried
+            checkpoints.write_json(kept, said)
+            if rows:
+                shutil.rmtree(part.folder / method, ignore_errors=True)
+        tried.append({name: value for name, value in said.items() if name != "mark"})
+    return tried
+
+
+def at_rate(bench: Workbench, rate: float, rows: int) -> Workbench:
+    """The workbench for this rate: all rows and epochs, or one epoch on the first ``rows`` train rows."""
+    training = bench.task.training
+    settings: dict[str, Any] = {"learning_rate": rate, "schedule": training.schedule or SCHEDULE}
+    parts, folder = bench.parts, bench.folder / f"rate-{rate:g}"
+    if rows:
+        settings |= {"epochs": min(1.0, training.epochs), "curve": False}
+        parts, folder = replace(parts, train=parts.train[:rows]), bench.folder / f"rate-{rate:g}-{rows}"
+    changed: dict[str, Any] = {"training": training.model_copy(update=settings)}
+    task = bench.task.model_copy(update=changed | ({"guard": None} if rows else {}))
+    return replace(bench, task=task, parts=parts, folder=folder)
 
 
 def rank_of(tried: Mapping[str, Any]) -> tuple[float, float]:
@@ -176,11 +207,15 @@ def measured(
     from tunewise.rungs.search import selection_items
 
     items = selection_items(bench, ITEMS)
-    answers = bench.ask(best.door, [best.request(item) for item in items], "selection") if items else []
-    best.door.close()
-    values = [bench.score(item, answer).value for item, answer in zip(items, answers, strict=True)]
-    scores = tuple(0.0 if value is None else value for value in values)
     facts = best.facts()
+    kept = bench.folder / f"{method}-scores.json"
+    depends = hashlib.sha256(repr((facts, [item.key for item in items])).encode()).hexdigest()
+    said = checkpoints.read_json(kept)
+    if said is None or said["mark"] != depends:
+        said = {"mark": depends, "scores": learning_curve.scores_of(bench, best, items) if items else []}
+        checkpoints.write_json(kept, said)
+    best.door.close()
+    scores = tuple(said["scores"])
     size: int = facts["model_bytes"] if method == "full" else facts["adapter_bytes"]
     return MethodRow(
         method=method,
@@ -216,19 +251,37 @@ def base_folder(bench: Workbench) -> Path:
     return folder
 
 
-def swap_seconds(base: Path, adapter: Path) -> float:
-    """Seconds to load another adapter from disk onto a base in memory and to switch to it."""
+def in_memory(base: Path, tuned: Mapping[str, Path]) -> tuple[dict[str, int], float | None]:
+    """Bytes of weights in memory for ten tasks by method, and the seconds to another adapter.
+
+    Ten adapters are loaded beside one base; of ten models one is loaded and counted ten times. Without an
+    adapter there is nothing to change to: None.
+    """
     from peft import PeftModel
 
     from tunewise.models.weights import load_model
     from tunewise.training.recipe import quiet
 
+    sizes: dict[str, int] = {}
+    swaps = []
     with quiet():
-        model = PeftModel.from_pretrained(load_model(base), str(adapter), adapter_name="first")
-        began = time.perf_counter()
-        model.load_adapter(str(adapter), adapter_name="second")
-        model.set_adapter("second")
-        return time.perf_counter() - began
+        for method, folder in tuned.items():
+            if method == "full":
+                sizes[method] = TASKS * weight_bytes(load_model(folder))
+                continue
+            model = PeftModel.from_pretrained(load_model(base), str(folder), adapter_name="task-0")
+            for number in range(1, TASKS):
+                began = time.perf_counter()
+                model.load_adapter(str(folder), adapter_name=f"task-{number}")
+                model.set_adapter(f"task-{number}")
+                swaps.append(time.perf_counter() - began)
+            sizes[method] = weight_bytes(model)
+    return sizes, median(swaps) if swaps else None
+
+
+def weight_bytes(model: Any) -> int:
+    """Bytes of a model's parameters, shared ones once."""
+    return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
 def claims_beside(rows: Sequence[MethodRow]) -> dict[str, str]:

@@ -199,7 +199,7 @@ def test_the_command_line_shows_and_refuses_without_a_traceback(task_file, capsy
 def test_methods_are_compared_on_the_same_items_each_at_its_best_rate(task_file):
     from tunewise.tuning_compared import compare_methods
 
-    found = compare_methods(task_file(), ["full", "lora"], out="both", rates=2)
+    found = compare_methods(task_file(), ["full", "lora"], out="both", rates=2, rate_rows=8)
     full, lora = found.rows
     assert (full.method, full.difference) == ("full", None)
     assert lora.difference is not None
@@ -212,6 +212,16 @@ def test_methods_are_compared_on_the_same_items_each_at_its_best_rate(task_file)
         "full": 10 * full.checkpoint_bytes,
         "lora": found.base_bytes + 10 * lora.checkpoint_bytes,
     }
+    # fp32 weights of ten models; of one base (tied embedding once) and ten adapters in fp32
+    weights = full.trainable_parameters
+    assert found.ten_tasks_memory == {
+        "full": 10 * 4 * weights,
+        "lora": 4 * weights + 10 * 4 * lora.trainable_parameters,
+    }
+    assert not list(Path("both").glob("rate-*-8/*/work"))
+    again = compare_methods("task.yaml", ["full", "lora"], out="both", rates=2, rate_rows=8)
+    assert [row.scores for row in again.rows] == [row.scores for row in found.rows]
+    assert [row.seconds for row in again.rows] == [row.seconds for row in found.rows]
     assert found.swap_seconds is not None
     assert found.swap_seconds > 0
     assert any(said.startswith("lora: adapters train") for said in found.claims)
@@ -223,3 +233,10 @@ def test_one_method_alone_is_no_comparison(task_file):
 
     with pytest.raises(SettingError, match="two or three different methods"):
         compare_methods(task_file(), ["lora", "lora"])
+
+
+def test_rates_cannot_be_tried_on_a_handful_of_rows(task_file):
+    from tunewise.tuning_compared import compare_methods
+
+    with pytest.raises(SettingError, match="rates are tried on 8 rows or more, got 4"):
+        compare_methods(task_file(), ["full", "lora"], rate_rows=4)

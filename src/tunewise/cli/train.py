@@ -43,6 +43,16 @@ def train(
         str | None, typer.Option(help="Methods to compare, e.g. full,lora,qlora: one measured table.")
     ] = None,
     rates: Annotated[int, typer.Option(help="With --compare: rates to choose from on selection.")] = 3,
+    rate_rows: Annotated[
+        int, typer.Option(help="With --compare: rates are tried for one epoch on so many rows; 0: in full.")
+    ] = 128,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="Train on 25 and 50 % of the rows too: would more help?")
+    ] = False,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(help="Write loss and figures to this MLflow store, e.g. sqlite:///mlflow.db."),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address of the first node.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
@@ -62,7 +72,9 @@ def train(
 
         names = [name.strip() for name in compare.split(",") if name.strip()]
         with progress_for(sys.stderr) as progress:
-            table = compare_methods(task, names, out=out, seed=seed, rates=rates, progress=progress)
+            table = compare_methods(
+                task, names, out=out, seed=seed, rates=rates, rate_rows=rate_rows, progress=progress
+            )
         _print(table.to_json()) if as_json else print_comparison(table)
         return
     if dry_run:
@@ -70,7 +82,9 @@ def train(
         _print(plan) if as_json else print_plan(plan)
         return
     with progress_for(sys.stderr) as progress:
-        run = package.train(task, out=out, launch=launch, progress=progress, **chosen)
+        run = package.train(
+            task, out=out, curve=curve, launch=launch, mlflow=mlflow, progress=progress, **chosen
+        )
     _print(run.to_json()) if as_json else print_run(run)
 
 
@@ -141,6 +155,8 @@ def print_run(run: "TrainingRun") -> None:
         print(f"  held-out loss per token: {losses}")
     checks = ", ".join(f"{name.replace('_', ' ')} {value:.2g}" for name, value in facts["checks"].items())
     print(f"  checks: {checks}")
+    if "learning_curve" in facts:
+        print_curve(facts["learning_curve"])
     for cause in run.causes:
         print(f"  known cause of forgetting: {cause['says']}")
     if guard := facts.get("guard"):
@@ -149,6 +165,16 @@ def print_run(run: "TrainingRun") -> None:
         from tunewise.cli.guard_table import print_rung
 
         print_rung(Console(width=None if sys.stdout.isatty() else 120, highlight=False), run.method, guard)
+
+
+def print_curve(curve: "Mapping[str, Any]") -> None:
+    """Quality over train rows, or what it would cost to know."""
+    if "not_measured" in curve:
+        print(f"  {curve['not_measured']}")
+        return
+    points = ", ".join(f"{p['quality']:.3f} with {p['rows']} rows" for p in curve["points"])
+    print(f"  learning curve on {curve['items']} selection items: {points}")
+    print(f"  {curve['says']}")
 
 
 def print_reading(facts: "Mapping[str, Any]") -> None:
@@ -199,8 +225,20 @@ def print_comparison(found: "MethodComparison") -> None:
         )
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
-    ten = ", ".join(f"{method} {size / 1e6:.0f} MB" for method, size in found.ten_tasks.items())
-    print(f"ten tasks on disk, base included: {ten}")
+    for where, sizes in (("on disk", found.ten_tasks), ("in memory", found.ten_tasks_memory)):
+        ten = ", ".join(f"{method} {size / 1e6:.0f} MB" for method, size in sizes.items())
+        print(f"ten tasks {where}, base included: {ten}")
+    tried = {
+        row.method: ", ".join(
+            f"{t['learning_rate']:g}: {t['selection_score']:.3f}, loss {t['held_out_loss']:.3f}"
+            for t in row.tried
+            if t["selection_score"] is not None
+        )
+        for row in found.rows
+    }
+    print(f"rates, each for one epoch on {found.rate_rows} rows" if found.rate_rows else "rates, in full")
+    for method, figures in tried.items():
+        print(f"  {method}: {figures}")
     if found.swap_seconds is not None:
         print(f"to another adapter on a loaded base: {found.swap_seconds:.2f} s")
     for claim, value in found.claims.items():

@@ -93,7 +93,7 @@ def _facts(result: RungResult) -> list[tuple[str, str]]:
     assert result.build is not None
     facts = [("built in", f"{result.build.seconds:.0f} s")]
     for name, value in result.build.facts.items():
-        if name == "guard":  # has a section of its own
+        if name in ("guard", "learning_curve"):  # have sections of their own
             continue
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
         facts.append((name.replace("_", " "), cut(text)))

@@ -14,6 +14,7 @@ from typing import Any
 from tunewise.data import Example, read_examples
 from tunewise.errors import TunewiseError
 from tunewise.models.door import Door
+from tunewise.rungs import learning_curve
 from tunewise.rungs.guard_symptoms import PROMPTS
 from tunewise.rungs.guarded import Aftermath, Guarding, allowed, guarding_of, handed_over
 from tunewise.rungs.prompt import PromptCandidate, PromptLayout, layout_of
@@ -52,7 +53,10 @@ def outlook_of(bench: Workbench) -> Outlook:
     if guard is not None and guard.data is not None and guard.mode != "off":
         calls += 2 * PROMPTS
     rows = len(bench.parts.train)
-    return Outlook(build_calls=calls, train_rows=rows, epochs=bench.task.training.epochs)
+    training, most = bench.task.training, min(learning_curve.ITEMS, len(bench.parts.selection))
+    calls += (len(learning_curve.SHARES) + 1) * most if training.curve else 0
+    epochs = training.epochs * learning_curve.outlook_epochs(training.curve)
+    return Outlook(build_calls=calls, train_rows=rows, epochs=epochs)
 
 
 def build(bench: Workbench, method: Method, trainer: Trainer = train) -> PromptCandidate:
@@ -75,7 +79,16 @@ def build(bench: Workbench, method: Method, trainer: Trainer = train) -> PromptC
         if done is not None
         else train_and_choose(bench, base, layout, method, settings, trainer, guarding)
     )
-    return candidate_at(bench, layout, tuned_folder(home, method), method, facts)
+    candidate = candidate_at(bench, layout, tuned_folder(home, method), method, facts)
+    curve = curve_of(bench, candidate, method, trainer)
+    return replace(candidate, built={**facts, "learning_curve": curve})
+
+
+def curve_of(bench: Workbench, whole: PromptCandidate, method: Method, trainer: Trainer) -> dict[str, Any]:
+    """The learning curve where the task asks for it, else what it would cost."""
+    if not bench.task.training.curve:
+        return learning_curve.not_measured(whole.facts())
+    return learning_curve.learning_curve(bench, whole, lambda part: build(part, method, trainer))
 
 
 def tuned_folder(home: Path, method: Method) -> Path:

@@ -320,7 +320,9 @@ def config_of(recipe: Recipe, watch: "Watch") -> SFTConfig:
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
         lr_scheduler_type=recipe.schedule,
-        warmup_steps=math.ceil(WARMUP_SHARE * watch.wanted),
+        warmup_steps=min(
+            math.ceil(WARMUP_SHARE * watch.wanted), watch.wanted - 1
+        ),  # one step alone has a rate
         seed=recipe.seed,
         data_seed=recipe.seed,
         use_cpu=not torch.cuda.is_available(),
