@@ -27,15 +27,20 @@ SAME_GRADIENT = 1e-3
 
 
 def possible(model: Any) -> bool:
-    """True for fp32 on a CPU with one linear layer as output matrix and attention that can be replaced."""
+    """True for fp32 on a CPU with one linear layer as output matrix and attention that can be replaced.
+
+    Attention within a sliding window is not what ``row_attention`` computes; two short rows would not show it.
+    """
     core = core_of(model)
+    config = core.config.get_text_config()
     head = core.get_output_embeddings()
     return (
         model.device.type == "cpu"
         and all(p.dtype == torch.float32 for p in model.parameters())
         and type(head) is nn.Linear
         and head.bias is None
-        and core.config.get_text_config()._attn_implementation in ("sdpa", "eager", row_attention.NAME)
+        and config._attn_implementation in ("sdpa", "eager", row_attention.NAME)
+        and getattr(config, "sliding_window", None) is None
     )
 
 
