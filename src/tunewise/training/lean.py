@@ -29,7 +29,7 @@ SAME_GRADIENT = 1e-3
 def possible(model: Any) -> bool:
     """True for fp32 on a CPU with one linear layer as output matrix and attention that can be replaced.
 
-    Attention within a sliding window is not what ``row_attention`` computes; two short rows would not show it.
+    A sliding window is not what ``row_attention`` computes, and two short rows would not show it.
     """
     core = core_of(model)
     config = core.config.get_text_config()
