@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.errors import DoorError, SettingError
-from tunewise.models.allocator import keep_freed_memory
 from tunewise.models.embedded import cache_folder, embedded_folder, file_sha256
 
 SINGLE = "model.safetensors"
@@ -199,7 +198,6 @@ def load_model(folder: Path, adapter: Path | None = None) -> Any:
 
     weight_files(folder)
     device, dtype = device_and_dtype()
-    keep_freed_memory()
     try:
         with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunewise.errors import SettingError
-from tunewise.models.allocator import keep_freed_memory
 from tunewise.training import checkpoints
+from tunewise.training.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
     from tunewise.training.recipe import Recipe
@@ -56,6 +56,7 @@ def open_base(base: Path, recipe: "Recipe") -> Any:
     """
     from tunewise.models import weights
 
+    keep_freed_memory()
     if recipe.method == "qlora":
         return open_in_4_bits(base)
     model = weights.load_model(base)
@@ -86,7 +87,6 @@ def open_in_4_bits(base: Path) -> Any:
         bnb_4bit_compute_dtype=dtype,
     )
     weights.weight_files(base)
-    keep_freed_memory()
     try:
         with weights.quiet_transformers():
             model = transformers.AutoModelForCausalLM.from_pretrained(

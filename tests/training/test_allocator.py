@@ -8,7 +8,7 @@ import pytest
 
 PASSES = """
 import os, torch
-from tunewise.models.allocator import keep_freed_memory
+from tunewise.training.allocator import keep_freed_memory
 kept = keep_freed_memory()
 for _ in range(3):
     torch.ones(20_000_000)
