@@ -75,7 +75,8 @@ def export(
         config = json.loads((into / "adapter_config.json").read_text(encoding="utf-8"))
         problems, rank = vllm_problems(config), vllm_rank(int(config["r"]))
     size = sum(file.stat().st_size for file in into.glob("*.safetensors"))
-    line = None if problems else serve_line(name, into, kind, rank)
+    known = str(base) if name == "embedded" else name  # vLLM does not know our word for it
+    line = None if problems else serve_line(known, into, kind, rank)
     return Exported(kind, into, name, size, problems, line)
 
 
@@ -132,10 +133,11 @@ def copy(folder: Path, into: Path) -> None:
 def write_merged(base: Path, adapter: Path, into: Path) -> None:
     """The base with the adapter's differences added, in the number format that it answers in here."""
     from tunewise.models import weights
+    from tunewise.training.recipe import quiet
 
-    model = weights.load_model(base, adapter)
-    weights.copy_meaning(base, into)
-    with weights.quiet_transformers():
+    with quiet():
+        model = weights.load_model(base, adapter)
+        weights.copy_meaning(base, into)
         model.save_pretrained(into)
 
 

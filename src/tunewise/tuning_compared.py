@@ -29,6 +29,7 @@ RATE_FACTORS = (1.0, 1 / 3, 3.0)
 RATE_ROWS = (
     128  # of the train part, for one epoch: what orders the rates is seen early, at a tenth of the time
 )
+GENERAL_ROWS = 64
 ITEMS = 200  # selection items that the chosen candidates answer
 MARGIN = 0.03  # "within 1-3 % of full tuning", the common claim, as a difference of the metric
 SCHEDULE = "cosine"  # of all methods, where the task names none
@@ -69,6 +70,7 @@ class MethodRow:
 class MethodComparison:
     """All methods.
 
+    general_loss: nats per answer token on general rows, for the base and each method; empty without a file.
     ten_tasks, ten_tasks_memory: bytes on disk and in memory of ten adapters beside one base against ten
     models; swap_seconds: to another adapter on a loaded base, None without an adapter. rate_rows: rows that
     the rates were tried on, 0 for all. claims: the common claims beside what was measured.
@@ -78,6 +80,7 @@ class MethodComparison:
     metric: str
     rows: tuple[MethodRow, ...]
     base_bytes: int
+    general_loss: Mapping[str, float]
     ten_tasks: Mapping[str, int]
     ten_tasks_memory: Mapping[str, int]
     swap_seconds: float | None
@@ -97,13 +100,14 @@ def compare_methods(
     seed: int = 0,
     rates: int = len(RATE_FACTORS),
     rate_rows: int = RATE_ROWS,
+    general: str | Path | None = None,
     progress: Progress | None = None,
 ) -> MethodComparison:
     """Train each method at the best of ``rates`` rates (1 to 3, its default first), and compare.
 
     The rate is chosen on selection after one epoch on ``rate_rows`` rows; 0: after trainings in full, of
-    which the best stands for its method. The same call on the same folder goes on where it ended. Raises as
-    ``tuning.train``.
+    which the best stands for its method. general: a file of general rows whose loss is measured, by default
+    that of ``training.mix``. The same call on the same folder goes on where it ended. Raises as ``train``.
     """
     from tunewise.rungs.tuned import FEWEST_ROWS, build
 
@@ -131,6 +135,7 @@ def compare_methods(
         metric=bench.task.metric,
         rows=tuple(found),
         base_bytes=base_bytes,
+        general_loss=general_losses(bench, base, adapters, general),
         ten_tasks={
             row.method: TASKS * row.checkpoint_bytes + (0 if row.method == "full" else base_bytes)
             for row in found
@@ -249,6 +254,39 @@ def base_folder(bench: Workbench) -> Path:
     door: Any = opened(bench, None)
     folder: Path = door.folder
     return folder
+
+
+def general_losses(
+    bench: Workbench, base: Path, tuned: Mapping[str, Path], file: str | Path | None
+) -> dict[str, float]:
+    """Loss on general rows, in nats per answer token, of the base and of what each method made of it.
+
+    The first ``GENERAL_ROWS`` rows of the file; nothing without a file. Raises DataError where no row can be
+    used.
+    """
+    from tunewise.models.weights import load_model
+    from tunewise.rungs.tuned import opened, recipe_of
+    from tunewise.rungs.tuned_rows import rows_held
+    from tunewise.training.recipe import quiet
+    from tunewise.training.trainer import fast_fp32, held_out_loss
+
+    mix = bench.task.training.mix
+    place = Path(file) if file is not None else None if mix is None else mix.general
+    if place is None:
+        return {}
+    door: Any = opened(bench, None)
+    rows = rows_held(bench, door, place).rows[:GENERAL_ROWS]
+    losses: dict[str, float] = {}
+    with quiet(), fast_fp32():
+        for name, folder in {"base": None, **tuned}.items():
+            whole = folder is not None and name == "full"
+            model = load_model(folder, None) if whole and folder is not None else load_model(base, folder)
+            recipe = replace(recipe_of(bench, "lora"), rows_per_pass=1)
+            loss = held_out_loss(model, rows, recipe)
+            assert loss is not None
+            losses[name] = loss
+            del model
+    return losses
 
 
 def in_memory(base: Path, tuned: Mapping[str, Path]) -> tuple[dict[str, int], float | None]:

@@ -56,6 +56,15 @@ def test_the_adapter_loads_in_plain_peft_and_merged_in_plain_transformers_with_t
     assert merged.serve == f"vllm serve {merged.folder}"
 
 
+def test_vllm_is_given_the_folder_of_the_embedded_model_not_our_word_for_it(run, tiny, tmp_path, monkeypatch):
+    from tunewise import exporting
+
+    monkeypatch.setattr(exporting, "base_of", lambda folder: (tiny, "embedded"))
+    said = export(run, out=tmp_path / "a").serve
+    assert said is not None
+    assert said.startswith(f"vllm serve {tiny} --enable-lora")
+
+
 @pytest.mark.parametrize(
     ("config", "says"),
     [

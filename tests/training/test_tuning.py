@@ -199,7 +199,11 @@ def test_the_command_line_shows_and_refuses_without_a_traceback(task_file, capsy
 def test_methods_are_compared_on_the_same_items_each_at_its_best_rate(task_file):
     from tunewise.tuning_compared import compare_methods
 
-    found = compare_methods(task_file(), ["full", "lora"], out="both", rates=2, rate_rows=8)
+    found = compare_methods(
+        task_file(), ["full", "lora"], out="both", rates=2, rate_rows=8, general="general.jsonl"
+    )
+    assert found.general_loss.keys() == {"base", "full", "lora"}
+    assert len(set(found.general_loss.values())) == 3
     full, lora = found.rows
     assert (full.method, full.difference) == ("full", None)
     assert lora.difference is not None

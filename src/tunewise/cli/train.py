@@ -46,6 +46,10 @@ def train(
     rate_rows: Annotated[
         int, typer.Option(help="With --compare: rates are tried for one epoch on so many rows; 0: in full.")
     ] = 128,
+    general: Annotated[
+        Path | None,
+        typer.Option(help="With --compare: general rows whose loss is measured; default: the mix's."),
+    ] = None,
     curve: Annotated[
         bool, typer.Option("--curve", help="Train on 25 and 50 % of the rows too: would more help?")
     ] = False,
@@ -73,8 +77,9 @@ def train(
         names = [name.strip() for name in compare.split(",") if name.strip()]
         with progress_for(sys.stderr) as progress:
             table = compare_methods(
-                task, names, out=out, seed=seed, rates=rates, rate_rows=rate_rows, progress=progress
-            )
+                task, names, out=out, seed=seed, rates=rates, rate_rows=rate_rows, general=general,
+                progress=progress,
+            )  # fmt: skip
         _print(table.to_json()) if as_json else print_comparison(table)
         return
     if dry_run:
@@ -225,6 +230,9 @@ def print_comparison(found: "MethodComparison") -> None:
         )
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
+    if found.general_loss:
+        losses = ", ".join(f"{name} {loss:.3f}" for name, loss in found.general_loss.items())
+        print(f"loss on general rows, nats per token: {losses}")
     for where, sizes in (("on disk", found.ten_tasks), ("in memory", found.ten_tasks_memory)):
         ten = ", ".join(f"{method} {size / 1e6:.0f} MB" for method, size in sizes.items())
         print(f"ten tasks {where}, base included: {ten}")
