@@ -21,6 +21,7 @@ from tunewise.evidence.baselines import baselines
 from tunewise.evidence.limits import SHARE, TOLERANCE
 from tunewise.evidence.references import refuse_wrong_references
 from tunewise.evidence.runner import Runner
+from tunewise.hosts import Asked, doors_asked, hosts_of, money_cap, priced_hosts, refuse_unpriced_cap
 from tunewise.left_out import alpha_of, static_reasons
 from tunewise.marked_yaml import nearest
 from tunewise.measures import check_files, write_to_label
@@ -37,7 +38,7 @@ from tunewise.spending import Spending
 from tunewise.splits import Parts, certification_order, parts_from_files, split_examples
 from tunewise.staleness import Staleness, check_after
 from tunewise.store import Store
-from tunewise.task import EndpointSpec, PartPaths, Task, load_task
+from tunewise.task import PartPaths, Task, load_task
 from tunewise.task_guard import MODES, Guard
 from tunewise.task_scores import score_answer
 
@@ -170,7 +171,8 @@ def decide(
         said = "\n".join(f"  - {name}: {why}" for name, why in reasons.items())
         raise SettingError(f"no rung can be tried:\n{said}")
     plan = make_plan(opened, rungs_for(), reasons, bench)
-    _agree(plan, opened, max_usd, yes, confirm)
+    in_play = [rung.name for rung in rungs_for() if rung.name not in reasons]
+    _agree(plan, opened, doors_asked(opened, in_play), max_usd, yes, confirm)
     after = task.knowledge.documents_after if task.knowledge is not None else None
     if after is not None:
         check_after(opened.order, after)
@@ -208,36 +210,20 @@ def with_guard(opened: Opened, mode: str | None) -> Opened:
 def _agree(
     plan: Plan,
     opened: Opened,
+    asked: tuple[Asked, ...],
     max_usd: float | None,
     yes: bool,
     confirm: Callable[[Plan], bool] | None,
 ) -> None:
-    """Priced calls need a yes; a money cap needs a price."""
-    cap = money_cap(opened.task, max_usd)
-    if cap is not None and opened.door.price is None and isinstance(opened.task.model, EndpointSpec):
-        raise SettingError(
-            f"a cap of {cap} USD cannot be kept: model {opened.door.name} has no price;"
-            " give model.usd_per_million or drop the cap"
-        )
+    """Priced calls need a yes; a money cap needs a price of every host that is asked."""
+    refuse_unpriced_cap(asked, money_cap(opened.task, max_usd))
     if not plan.priced or yes or max_usd is not None:
         return
     if confirm is None or not confirm(plan):
         raise SettingError(
-            f"the calls to {', '.join(priced_hosts(opened))} cost money ({plan.money});"
+            f"the calls to {', '.join(priced_hosts(asked))} cost money ({plan.money});"
             " agree with --yes, or set a cap with --max-usd"
         )
-
-
-def priced_hosts(opened: Opened) -> list[str]:
-    """The hosts whose calls have a price: of the model, the judge and the teacher."""
-    doors = (opened.door, opened.judge_door, opened.teacher_door)
-    return [door.host for door in doors if door is not None and door.host is not None and door.price]
-
-
-def money_cap(task: Task, max_usd: float | None) -> float | None:
-    """The lower of the caps that were given, in USD; None without one."""
-    caps = [max_usd, task.budget.usd if task.budget is not None else None]
-    return min((cap for cap in caps if cap is not None), default=None)
 
 
 def _settings(opened: Opened, seed: int, rungs: Sequence[str] | None) -> dict[str, Any]:
@@ -307,6 +293,7 @@ def _hand_over(run: Run, opened: Opened, budget_ended: bool, staleness: Stalenes
     task, store = run.task, run.store
     spent = store.spent()
     openings: Any = store.freeze("openings", {})
+    in_play: Any = store.frozen("rungs in play")
     chosen = choose(
         run.results, metric=task.metric, target=task.target, tolerance=task.zone, budget_ended=budget_ended
     )
@@ -333,6 +320,7 @@ def _hand_over(run: Run, opened: Opened, budget_ended: bool, staleness: Stalenes
             "format": opened.format,
             "model": opened.door.name,
             "host": opened.door.host,
+            "hosts": hosts_of(doors_asked(opened, in_play)),
         },
         versions=versions(),
         seed=run.seed,

@@ -12,6 +12,7 @@ from tunewise.evidence.judgement import allowance, make_test
 from tunewise.evidence.limits import MOST_CALLS
 from tunewise.evidence.metrics import metric_of
 from tunewise.evidence.style.voice import PASSES
+from tunewise.hosts import Asked, doors_asked, hosts_of, sent_to, where, where_all
 from tunewise.measures import MOST_BASE
 from tunewise.models.door import Decoding, Door, Request
 from tunewise.openings import next_opening
@@ -140,16 +141,12 @@ def make_plan(
         else _planned(rung.outlook(bench), rung.name, lengths, bench.door, (test.looks[0], test.cap), speed)
         for rung in rungs
     )
-    where = _where(opened.door.host)
-    if opened.teacher_door is not None and opened.teacher_door.host is not None:
-        where += f"; for the teacher of distilled, {_where(opened.teacher_door.host)}"
+    asked = doors_asked(opened, [rung.name for rung in in_play])
+    sent = where_all(asked)
     proof = _proof(len(order), task.target, task.metric, provable)
-    priced = any(
-        door is not None and door.host is not None and door.price is not None
-        for door in (opened.door, opened.judge_door, opened.teacher_door)
-    )
+    priced = any(one.costs for one in asked)
     return Plan(
-        headline=f"{proof} Model {opened.door.name}; {where}.",
+        headline=f"{proof} Model {opened.door.name}; {sent}.",
         lines=(
             f"task {task.name}: {task.metric}, target {task.target:g}, tolerance {task.zone:.3f}",
             f"examples: {opened.format}; train {len(parts.train)}, selection {len(parts.selection)},"
@@ -160,7 +157,7 @@ def make_plan(
             f"this would be opening {opening} of these certification items;"
             f" false-meets budget of each rung {test.alpha_meets:.5f}",
             proof,
-            f"model {opened.door.name}: {where}",
+            f"model {opened.door.name}: {sent}",
             *_asked_after(opened, len(in_play)),
             *_limit_lines(task.limits),
             *prepared_lines(opened),
@@ -183,6 +180,7 @@ def make_plan(
             "overlaps": [str(overlap) for overlap in parts.overlaps],
             "format": opened.format,
             "host": opened.door.host,
+            "hosts": hosts_of(asked),
             "opening": opening,
             "alpha_per_rung": test.alpha_meets,
             "prompt_tokens": lengths.to_json(),
@@ -201,8 +199,9 @@ def prepared_lines(opened: "Opened") -> list[str]:
         door = opened.judge_door
         cost = "no price" if door.price is None else "its price is not in the table below"
         lines.append(
-            f"judge {door.name}: reads every answer of every rung ({_where(door.host)}; {cost}), at a fixed"
-            f" number of {len(opened.order)} items; without people's labels no rung is proved"
+            f"judge {door.name}: reads every answer of every rung"
+            f" ({sent_to(Asked('judge', door))}; {cost}), at a fixed number of {len(opened.order)}"
+            " items; without people's labels no rung is proved"
         )
     return lines
 
@@ -222,7 +221,7 @@ def teacher_lines(opened: "Opened", bench: Workbench, lengths: "Lengths") -> lis
         cost = f"from {usd:.4f} USD with the bare prompt"
     return [
         f"teacher {door.name} as {section.rung}: answers up to {asked} inputs for distilled, and the items"
-        f" that the student is asked ({_where(door.host)}; {cost})"
+        f" that the student is asked ({where(door.host)}; {cost})"
     ]
 
 
@@ -233,15 +232,6 @@ def _style_warnings(task: Task) -> tuple[str, ...]:
         f"target {task.target:g} asks for more than the voice itself: the threshold is such that"
         f" {PASSES:.0%} of the reference texts pass it; {PASSES - 0.1:.2f} is ambitious already",
     )
-
-
-def _where(host: str | None) -> str:
-    """Where prompts, and with them rows of the data, are sent."""
-    if host is None:
-        return "nothing leaves this machine"
-    if host.split(":")[0] in ("127.0.0.1", "localhost") or host.startswith("[::1]"):
-        return f"prompts go to {host} on this machine"
-    return f"prompts, and with them your rows and documents, go to {host}"
 
 
 def _asked_after(opened: "Opened", rungs: int) -> tuple[str, ...]:
