@@ -23,6 +23,7 @@ from tunewise.training.guard_reading import LiveReader, Read, beside, early_warn
 
 CHECKPOINTS = 4
 PILOT = 48  # items of each benchmark that are read first: is the base above chance, how fast is it
+PILOT_AGAIN = 96  # more of one on which so few leave it open: 0.66 of 48 does not exclude a half
 COMFORTABLE = 120  # items at a checkpoint; with fewer there are fewer checkpoints instead
 # A training step reads its tokens once forwards and about twice as long backwards (Kaplan et al., "Scaling
 # Laws for Neural Language Models", 2020, section 2.1). The first checkpoint corrects it downwards.
@@ -109,6 +110,11 @@ class Guard:
         spec, began = self.spec, time.perf_counter()
         pilot, known, speed = self._pilot()
         rows = standing(spec.items.benchmarks, pilot, [known[id(one)] for one in pilot])
+        more = self._open_items([row["name"] for row in rows if row["why"] is not None and row["n"]])
+        if more:
+            known |= dict(zip(map(id, more), self._reader.read(more, self._kept), strict=True))
+            pilot += more
+            rows = standing(spec.items.benchmarks, pilot, [known[id(one)] for one in pilot])
         used = [row["name"] for row in rows if row["used"]]
         names = [benchmark.name for benchmark in spec.items.benchmarks]
         asked = [one for one in spec.items.a if names[one.benchmark] in used]
@@ -155,6 +161,15 @@ class Guard:
             speed[place] = (time.perf_counter() - began) / len(some)
             pilot += some
         return pilot, known, speed
+
+    def _open_items(self, open_ones: list[str]) -> list[Asked]:
+        """The next items of the benchmarks that the first ones did not show above chance."""
+        found: list[Asked] = []
+        for place, benchmark in enumerate(self.spec.items.benchmarks):
+            if benchmark.name in open_ones:
+                own = [one for one in self.spec.items.a if one.benchmark == place]
+                found += own[PILOT : PILOT + PILOT_AGAIN]
+        return found
 
     def _tokens_each(self, pilot: list[Asked]) -> float:
         """Tokens of an item, on average."""
