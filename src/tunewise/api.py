@@ -14,6 +14,7 @@ from tunewise.advice.disagreement import meet
 from tunewise.advice.framework import decide_rule
 from tunewise.advice.of_task import facts_of_task
 from tunewise.answering import answer, tunable
+from tunewise.asked_after import ask_after
 from tunewise.data import Example, read_examples
 from tunewise.decision import Decision, RungResult, choose
 from tunewise.errors import SettingError
@@ -184,11 +185,9 @@ def decide(
         run = _run_on(store, opened, reasons, folder, seed, exhaustive, max_usd, progress)
         try:
             ended = run.climb(rungs_for(), reasons)
-            if not ended:
-                run.sample(sampled_rungs(run))
-                run.hold_to_grammar()
-                run.ask_teacher()
             decision = _hand_over(run, opened, ended)
+            if not ended and ask_after(run, sampled_rungs(run)):
+                decision = _hand_over(run, opened, budget_ended=False)
             if after is not None and decision.ended_by != "budget":
                 stale = run.staleness(after)
                 decision = _hand_over(run, opened, budget_ended=False, staleness=stale)

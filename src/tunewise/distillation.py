@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from tunewise.decision import mean_usd
-from tunewise.errors import BudgetEnded
+from tunewise.errors import BudgetEnded, DoorError
 from tunewise.evidence.metrics import metric_of
 from tunewise.evidence.paired import compare_binary, compare_graded
 from tunewise.evidence.records import Outcome
@@ -26,7 +26,7 @@ MARGIN = 0.03  # a student that keeps all but three points is called not worse
 
 
 def compare_with_teacher(run: "Run") -> Mapping[str, Any] | None:
-    """The comparison, JSON-able; None when the rung was not measured or the budget has no room for it.
+    """The comparison, JSON-able; None when the rung was not measured, or the budget or a door ended it.
 
     kept: the student's mean over the teacher's, None where that is 0. difference: student - teacher on the
     same items, with its interval. Per query: tokens in and out, USD, and the median of unbatched calls.
@@ -36,7 +36,7 @@ def compare_with_teacher(run: "Run") -> Mapping[str, Any] | None:
     run.progress.tell("note", text="distilled: the teacher answers the same items")
     try:
         teacher, student = answered(run, run.outcomes[Distilled.name])
-    except BudgetEnded as end:
+    except (BudgetEnded, DoorError) as end:
         run.progress.tell("note", text=f"the student was not compared with its teacher: {end}")
         return None
     pairs = [(a, b) for a, b in zip(teacher["outcomes"], student["outcomes"], strict=True)]

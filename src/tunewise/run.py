@@ -3,13 +3,11 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tunewise.data import Example
 from tunewise.decision import Build, RungResult, held_back
-from tunewise.distillation import compare_with_teacher, in_words
 from tunewise.errors import BudgetEnded
 from tunewise.evidence.judgement import ALPHA, Test, judge, make_test
 from tunewise.evidence.limits import Probe
@@ -26,12 +24,9 @@ from tunewise.measures import (
     style_figures,
 )
 from tunewise.models.door import Answer, Door, Request
-from tunewise.probing import probe_limits, sample_times, untested
+from tunewise.probing import probe_limits, untested
 from tunewise.progress import Progress
-from tunewise.rungs.constrained import Constrained, constrained_beside
-from tunewise.rungs.distilled import Distilled
 from tunewise.rungs.gaps import measure_gap
-from tunewise.rungs.grammars import grammar_of
 from tunewise.rungs.rung import Candidate, Rung, Workbench
 from tunewise.spending import Spending
 from tunewise.splits import Parts
@@ -47,6 +42,7 @@ class Run:
 
     order: certification items in the one fixed random order that all rungs share.
     alpha: false-*meets* budget of each rung. ``results`` grows by one entry per rung.
+    refusals: why doors, by fingerprint, cannot be asked with a grammar.
     """
 
     task: Task
@@ -69,6 +65,7 @@ class Run:
     results: list[RungResult] = field(default_factory=list)
     candidates: dict[str, Candidate] = field(default_factory=dict)
     outcomes: dict[str, tuple[Outcome, ...]] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
 
     def climb(self, rungs: Sequence[Rung], left_out: Mapping[str, str]) -> bool:
         """Climb, and say whether the budget ended it; what was found until then stands in ``results``.
@@ -131,6 +128,7 @@ class Run:
                 for name, fact in facts.items()
                 if isinstance(fact.get("selection_score"), float)
             },
+            refusals=self.refusals,
         )
 
     def build(self, rung: Rung, bench: Workbench) -> Candidate:
@@ -254,50 +252,6 @@ class Run:
         """False-*meets* budget of each limit of a rung: alpha / R at every opening, since calls are fresh."""
         in_play: Any = self.store.frozen("rungs in play")
         return ALPHA / len(in_play)
-
-    def sample(self, rungs: Sequence[str]) -> None:
-        """Times of unbatched calls of these rungs, where they were measured and have none yet."""
-        concurrency = self.task.limits.concurrency if self.task.limits is not None else 1
-        for place, result in enumerate(self.results):
-            if result.rung in rungs and result.probe is None and result.evidence is not None:
-                candidate = self.candidates[result.rung]
-                try:
-                    probe = sample_times(self.store, self.runner, candidate, self.order, concurrency)
-                except BudgetEnded as end:
-                    self.progress.tell("note", text=f"times of {result.rung} were not sampled: {end}")
-                    return
-                self.results[place] = replace(result, probe=probe)
-
-    def hold_to_grammar(self) -> None:
-        """The constrained figure beside the raw one of every measured rung, after the climb; no candidate."""
-        bench = self.bench([])
-        if grammar_of(bench) is None:
-            return
-        for place, result in enumerate(self.results):
-            if result.evidence is None:
-                continue
-            if result.rung == Constrained.name:  # measured when built, against the prompt it stands on
-                figures = self.candidates[result.rung].facts()["beside"]
-                self.results[place] = replace(result, constrained=figures)
-                continue
-            own = replace(bench, ask=partial(self.ask_for, result.rung))
-            self.progress.tell("note", text=f"{result.rung} with a grammar, on selection items")
-            try:
-                figures = constrained_beside(own, self.candidates[result.rung])
-            except BudgetEnded as end:
-                figures = {"skipped_because": str(end)}
-            self.results[place] = replace(result, constrained=figures)
-
-    def ask_teacher(self) -> None:
-        """What the rung ``distilled`` keeps of its teacher's quality, after the climb; no candidate."""
-        found = compare_with_teacher(self)
-        if found is None:
-            return
-        self.progress.tell("note", text=in_words(found))
-        self.results = [
-            replace(result, teacher=found) if result.rung == Distilled.name else result
-            for result in self.results
-        ]
 
     def diagnose(self, rung: Rung, candidate: Candidate, evidence: Evidence) -> Gap | None:
         """Which gap the failures of a rung show, on selection items."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tunewise.evidence.metrics import METRICS, MetricContext
+from tunewise.ladder import NotBuilt
 from tunewise.models.door import Answer, Grammar
 from tunewise.rungs.constrained import TIMED, Constrained, constrained_beside
 from tunewise.rungs.few_shot import FewShot
@@ -106,10 +107,16 @@ def test_it_is_skipped_with_a_reason_where_no_grammar_can_be_made(bench, make_be
     made = bench()
     made.door.grammars = frozenset({"regex"})
     assert "only to regex, and the task declares json_schema" in no_grammar(made, made.door)
+
+
+def test_an_endpoint_that_refuses_the_grammar_is_asked_once_and_skipped_with_its_words(bench):
     refusing = bench(errors=True, host="example.org")
-    assert Constrained().cannot_help(refusing) is None  # nothing is asked before the climb
-    climbing = replace(refusing, built={"zero-shot": ZeroShot().build(refusing)})
-    assert "does not take response_format: HTTP 400" in Constrained().cannot_help(climbing)
+    assert Constrained().cannot_help(refusing) is None  # asks nothing, whether it is needed or not
+    with pytest.raises(NotBuilt, match="does not take response_format: HTTP 400"):
+        Constrained().build(refusing)
+    beside = constrained_beside(refusing, PromptCandidate("zero-shot", refusing.door, layout_of(refusing)))
+    assert "does not take response_format: HTTP 400" in beside["skipped_because"]
+    assert sum(request.grammar is not None for request in refusing.ask.__self__.sent) == 1
 
 
 def test_an_endpoint_that_ignores_the_grammar_is_noticed(bench):

@@ -8,6 +8,7 @@ from typing import Any
 from tunewise.data import Example
 from tunewise.evidence.metrics import metric_of
 from tunewise.evidence.records import Score
+from tunewise.ladder import NotBuilt
 from tunewise.models.door import Answer, Door, Grammar
 from tunewise.rungs.grammars import breaks, grammar_of, no_grammar, not_enforced
 from tunewise.rungs.prompt import PromptCandidate, layout_of
@@ -26,25 +27,25 @@ class Constrained:
     name = "constrained"
 
     def cannot_help(self, bench: Workbench) -> str | None:
-        """A grammar must be possible at this door; an endpoint is asked once whether it takes it."""
-        reason = no_grammar(bench, bench.door)
-        if reason is not None or not bench.built or bench.door.host is None:
-            return reason
-        held = _bare(bench).held_to(grammar_of(bench))
-        requests = [held.request(item) for item in selection_items(bench, 1)]
-        errors = [a.error for a in bench.ask(bench.door, requests, "selection") if a.status == "errored"]
-        return f"{bench.door.name} does not take response_format: {errors[0]}" if errors else None
+        """A grammar must be possible at this door."""
+        return no_grammar(bench, bench.door)
 
     def outlook(self, bench: Workbench) -> Outlook:
         """See Rung: the prompt rungs without a score, then the candidate itself."""
         items = min(ITEMS, len(bench.parts.selection))
         timed = 2 * min(TIMED, items) if bench.door.host is None else 0
-        return Outlook(2 * items + timed, shots=(0, min(10, len(bench.parts.train))))
+        tried = int(bench.door.host is not None and items > 0)
+        return Outlook(2 * items + timed + tried, shots=(0, min(10, len(bench.parts.train))))
 
     def build(self, bench: Workbench) -> PromptCandidate:
-        """See Rung. The prompt rung with the highest selection score, ties to the lighter one."""
+        """See Rung. The prompt rung with the highest selection score, ties to the lighter one.
+
+        Raises NotBuilt, with its words, when an endpoint does not take the grammar.
+        """
         grammar = grammar_of(bench)
         assert grammar is not None
+        if (reason := refused(bench, _bare(bench).held_to(grammar), "selection")) is not None:
+            raise NotBuilt(reason)
         items = selection_items(bench, ITEMS)
         bases = _bases(bench)
         raw = {name: _selection_score(bench, name, base, items) for name, base in bases.items()}
@@ -86,7 +87,27 @@ def constrained_beside(bench: Workbench, candidate: Candidate) -> Mapping[str, A
         return {"skipped_because": reason}
     grammar = grammar_of(bench)
     assert grammar is not None
-    return figures_beside(bench, candidate, candidate.held_to(grammar), grammar, items, "beside")
+    held = candidate.held_to(grammar)
+    if (reason := refused(bench, held, "beside")) is not None:
+        return {"skipped_because": reason}
+    return figures_beside(bench, candidate, held, grammar, items, "beside")
+
+
+def refused(bench: Workbench, held: PromptCandidate, purpose: str) -> str | None:
+    """Why the door of ``held`` cannot be asked with its grammar; None where it can.
+
+    An endpoint is asked once, weights on this machine never. What was found stands in ``bench.refusals`` for
+    all rungs.
+    """
+    door = held.door
+    if door.host is None:
+        return None
+    if door.fingerprint not in bench.refusals:
+        requests = [held.request(item) for item in selection_items(bench, 1)]
+        errors = [a.error for a in bench.ask(door, requests, purpose) if a.status == "errored"]
+        if errors:
+            bench.refusals[door.fingerprint] = f"{door.name} does not take response_format: {errors[0]}"
+    return bench.refusals.get(door.fingerprint)
 
 
 def figures_beside(

@@ -46,6 +46,7 @@ class Workbench:
     teacher_door: the teacher's own door; None where the task's model teaches, or nobody does.
     built: the candidates of the rungs below, by name, for a rung that builds on them.
     selected: the selection score of each of those (mean of the metric), where it was measured.
+    refusals: why a door, by its fingerprint, cannot be asked with a grammar; shared by all rungs of a run.
     """
 
     task: Task
@@ -61,6 +62,7 @@ class Workbench:
     teacher_door: Door | None = None
     built: Mapping[str, Candidate] = field(default_factory=dict)
     selected: Mapping[str, float] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,10 @@ class Rung(Protocol):
         ...
 
     def cannot_help(self, bench: Workbench) -> str | None:
-        """The reason, in one sentence, why building this rung would be pointless; None when it is not."""
+        """The reason, in one sentence, why building this rung would be pointless; None when it is not.
+
+        Asks no model: it is also called for rungs that are not needed.
+        """
         ...
 
     def build(self, bench: Workbench) -> Candidate:
