@@ -1,10 +1,10 @@
 """Format checks against a peer in the same run, and agreement with stored marks.
 
-    python benchmarks/formats.py [--data FOLDER] [--outputs 10000]
+    python benchmarks/formats.py [--data FOLDER] [--outputs 10000] [--rounds 3]
 
 Speed: one schema, many outputs, scored by the metric ``json_schema`` (parse strictly, validate, say why,
 count required fields) and by a loop over a prebuilt ``jsonschema`` validator (json.loads and is_valid; and
-the same with best_match for the reason, which the metric gives too). Best of three, the runs taking turns.
+the same with best_match for the reason, which the metric gives too). Best of ``--rounds``, taking turns.
 Marks: with --data, the official test suite and json_schema_bench, with what differs and why; the rows that
 differ are listed in ``tests/forms/json_schema_bench_known.json``, and a test holds the list against them.
 """
@@ -65,10 +65,10 @@ def outputs(count: int) -> list[str]:
     return made
 
 
-def best_of_three(works: Sequence[Callable[[], int]]) -> list[tuple[float, float, int]]:
+def best_of(rounds: int, works: Sequence[Callable[[], int]]) -> list[tuple[float, float, int]]:
     """For each: seconds of its quickest run by the clock, by the processor, and what it counted."""
     found = [(float("inf"), float("inf"), 0) for _ in works]
-    for _ in range(3):
+    for _ in range(rounds):
         for place, work in enumerate(works):
             started, worked = time.perf_counter(), time.process_time()
             counted = work()
@@ -77,7 +77,7 @@ def best_of_three(works: Sequence[Callable[[], int]]) -> list[tuple[float, float
     return found
 
 
-def speed(count: int) -> None:
+def speed(count: int, rounds: int) -> None:
     """Print seconds and ratios of the metric and of the loops over a prebuilt validator."""
     texts = outputs(count)
     validator = Draft202012Validator(ORDER)
@@ -100,7 +100,7 @@ def speed(count: int) -> None:
                 met += validator.is_valid(value)
         return met
 
-    found = best_of_three([ours, lambda: peer(False), lambda: peer(True)])
+    found = best_of(rounds, [ours, lambda: peer(False), lambda: peer(True)])
     (seconds, busy, met), *_ = found
     assert len({counted for _, _, counted in found}) == 1
     print(f"{count:,} outputs against one schema, {met:,} meet it: seconds by the clock and by the processor")
@@ -156,8 +156,9 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, help="folder with json_schema_test_suite and json_schema_bench")
     parser.add_argument("--outputs", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    speed(options.outputs)
+    speed(options.outputs, options.rounds)
     if options.data is not None:
         marks(options.data)
 

@@ -130,3 +130,12 @@ def test_calls_that_errored_are_not_counted(make_bench, rows):
     bench = make_bench(stubborn, selection=rows, score=lambda e, a: Score("errored", None))
     gap = measure_gap(bench, "zero-shot", ZeroShot().build(bench))
     assert (gap.kind, gap.checked) == (None, 0)
+
+
+def test_with_a_metric_of_form_every_failure_is_one_of_format(make_bench, rows, documents):
+    """Whatever the status: Markdown without its headings is scored 0, not unparseable."""
+    for script in (stubborn, ignorant):
+        gap, bench = gap_of(make_bench, script, selection=rows, documents=documents, metric="markdown")
+        assert gap.kind == "format"
+        assert gap.counts == {"format": gap.checked, "knowledge": 0, "behaviour": 0}
+        assert all("has the code" not in request.messages[-1].content for request in bench.ask.__self__.sent)

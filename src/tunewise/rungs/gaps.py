@@ -4,7 +4,8 @@ Of an answer that is not right:
 
 - ``knowledge``: it becomes right when the passage that holds the answer stands in the prompt. Needs the
   task's documents, and rows that name their passage or whose reference stands in a passage word for word.
-- ``format``: the raw output is not of the form asked for, or it is right only after repair.
+- ``format``: the raw output is not of the form asked for, or it is right only after repair; with a metric
+  that checks a form (``json_schema``, ``markdown``, ...) that is every failure.
 - ``behaviour``: all the rest.
 
 An answer is right when its value is at least 0.999 with a 0/1 metric, and at least the task's target
@@ -22,6 +23,7 @@ from tunewise.rungs.prompt import PromptCandidate
 from tunewise.rungs.rag import GoldPassages, chunks_of
 from tunewise.rungs.rung import Candidate, Workbench
 from tunewise.rungs.search import selection_items
+from tunewise.task_output import FORM_KEYS
 
 ITEMS = 30
 RIGHT = 0.999  # of a 0/1 metric, with room for the float it travels as
@@ -42,10 +44,11 @@ def measure_gap(bench: Workbench, rung_name: str, candidate: Candidate) -> Gap:
     known = [(example, score) for example, score in scored if score.value is not None]
     right = right_from(bench)
     failed = [(example, score) for example, score in known if not _is_right(score, right)]
-    mended = _right_with_passage(bench, candidate, [e for e, s in failed if not _mends(s, right)], right)
+    of_form = {e.key for e, s in failed if bench.task.metric in FORM_KEYS or _mends(s, right)}
+    mended = _right_with_passage(bench, candidate, [e for e, _ in failed if e.key not in of_form], right)
     counts = dict.fromkeys(KINDS, 0)
     for example, score in failed:
-        if _mends(score, right):
+        if example.key in of_form:
             counts["format"] += 1
         elif example.key in mended:
             counts["knowledge"] += 1
