@@ -251,6 +251,8 @@ def test_words_are_compared_at_their_borders():
 def test_without_documents_or_rows_the_rung_cannot_help(make_bench):
     bench = make_bench()
     assert CptSft().cannot_help(bench) is None
+    size = sum(file.stat().st_size for file in bench.task.knowledge.documents.iterdir())
+    assert CptSft().outlook(bench).read_tokens == round(size / 4)
     bare = replace(bench, task=bench.task.model_copy(update={"knowledge": None}))
     assert "names no documents" in CptSft().cannot_help(bare)
     assert "no train rows" in CptSft().cannot_help(replace(bench, parts=replace(bench.parts, train=())))
