@@ -220,11 +220,8 @@ def test_the_cap_of_a_run_holds_for_its_teacher(tiny, tmp_path, monkeypatch):
         text = TASK.format(tiny=tiny).replace('{scripted: "taught:teacher"}', far)
         (tmp_path / "task.yaml").write_text(text, encoding="utf-8")
 
-        def decide(cap):
-            given = {"rungs": ["distilled"], "exhaustive": True, "max_usd": cap, "yes": True}
-            return tunewise.decide("task.yaml", out="run", **given)
-
-        ended = decide(0.125)  # a call reserves 0.11 and takes about 0.001: about 17 of them fit
+        # a call reserves 0.11 and takes about 0.001, so that about 17 of them fit
+        ended = tunewise.decide("task.yaml", out="run", rungs=["distilled"], max_usd=0.125, yes=True)
         assert (ended.ended_by, ended.result("distilled").evidence) == ("budget", None)
         assert 0 < ended.spent["usd"] <= 0.125
         before = len(log.read_text().splitlines())
