@@ -274,6 +274,15 @@ def test_completeness_counts_required_fields_at_every_level():
     assert counted({"required": []}, {}) == (0, 0)
 
 
+def test_an_array_has_none_of_the_fields_of_an_object_that_alone_may_stand_there():
+    schema = {"type": "object", "required": ["a", "b"], "properties": {"a": {}, "b": {}}}
+    assert counted(schema, [1]) == counted(schema, "text") == (0, 2)
+    assert counted({"allOf": [{"type": ["object", "null"]}, {"required": ["a"]}]}, []) == (0, 1)
+    assert counted({"required": ["a"]}, [1]) == (0, 0)  # without a type an array may stand there
+    assert counted({"type": ["object", "array"], "required": ["a"]}, [1]) == (0, 0)
+    assert counted({"required": ["x"], "properties": {"x": schema}}, {"x": [1]}) == (1, 3)
+
+
 def test_completeness_follows_references_and_ends_on_recursive_schemas():
     node = {"required": ["next"], "properties": {"next": {"$ref": "#"}}}
     assert counted(node, {}) == (0, 1)

@@ -192,3 +192,31 @@ def test_the_forms_are_checked_with_a_schema_an_xsd_choices_or_a_task(tmp_path):
 def test_a_form_that_is_not_declared_is_asked_for(tmp_path, metric, how):
     with pytest.raises(SettingError, match=how):
         tunewise.score(write(tmp_path, [{"output": "a"}]), metric)
+
+
+SCHEMA = '{"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}'
+
+
+def test_a_figure_that_is_undefined_for_some_rows_is_the_mean_of_the_others(tmp_path):
+    schema = tmp_path / "s.json"
+    schema.write_text(SCHEMA)
+    rows = [{"output": '{"a": 1}'}, {"output": '{"a": 2}', "reference": {"a": 2}}, {"output": "[1]"}]
+    found = tunewise.score(write(tmp_path, rows), "json_schema", schema=schema)
+    assert (found.figures["field_correctness"].estimate, found.figures["field_correctness"].n) == (1.0, 1)
+    assert found.summary["avg_completeness"] == pytest.approx(2 / 3)
+    schema.write_text('{"required": ["a"]}')
+    found = tunewise.score(write(tmp_path, [rows[0], rows[2]]), "json_schema", schema=schema)
+    assert (found.figures["completeness"].estimate, found.figures["completeness"].n) == (1.0, 1)
+
+
+def test_references_that_break_the_declared_form_are_refused_with_their_lines_as_in_decide(tmp_path):
+    schema = tmp_path / "s.json"
+    schema.write_text(SCHEMA)
+    rows = [{"output": '{"a": 1}', "reference": {"a": right}} for right in (1, "x", 2, None)]
+    path = write(tmp_path, rows)
+    with pytest.raises(DataError) as refused:
+        tunewise.score(path, "json_schema", schema=schema)
+    assert str(refused.value).startswith("2 right answers do not have the form that the task asks for")
+    assert f"{path}:2: output.json_schema: a" in str(refused.value)
+    assert f"{path}:4: output.json_schema: a" in str(refused.value)
+    assert tunewise.score(path, "json_fields").rows == 4

@@ -1,10 +1,14 @@
 """Right answers that do not have the form that their own task declares: found before anything is measured."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from tunewise.data import Example, reference_text
 from tunewise.errors import DataError
 from tunewise.evidence.metrics import METRICS, MetricContext
 from tunewise.splits import Parts
 from tunewise.task import Task
+from tunewise.task_output import Output
 
 FORMS = ("json_schema", "xml_schema", "markdown", "regex", "sql")
 MAX_SHOWN = 10
@@ -14,10 +18,21 @@ def refuse_wrong_references(task: Task, parts: Parts) -> None:
     """Raises DataError naming the rows whose references lack a form of ``output``, each with its reason."""
     if task.output is None:
         return
-    declared = [name for name in FORMS if getattr(task.output, name) is not None]
-    context = MetricContext(output=task.output.spec())
-    rows = (*parts.train, *parts.selection, *parts.certification)
-    wrong = [line for row in rows for name in declared for line in _wrong(row, name, context)]
+    rows = [(_place(row), row.references) for row in (*parts.train, *parts.selection, *parts.certification)]
+    refuse_wrong_answers(task.output, rows, MetricContext(output=task.output.spec()))
+
+
+def refuse_wrong_answers(
+    output: Output, rows: Sequence[tuple[str, Sequence[Any]]], context: MetricContext
+) -> None:
+    """The same for right answers from anywhere. rows: where a row stands, and its references."""
+    declared = [name for name in FORMS if getattr(output, name) is not None]
+    wrong = [
+        f"{place}: output.{form}: {why}"
+        for place, references in rows
+        for form in declared
+        for why in _wrong(references, form, context)
+    ]
     if wrong:
         more = [f"... and {len(wrong) - MAX_SHOWN} more"] if len(wrong) > MAX_SHOWN else []
         said = "\n".join(f"  - {line}" for line in [*sorted(wrong)[:MAX_SHOWN], *more])
@@ -27,9 +42,10 @@ def refuse_wrong_references(task: Task, parts: Parts) -> None:
         )
 
 
-def _wrong(row: Example, form: str, context: MetricContext) -> list[str]:
-    found = [METRICS[form].score(reference_text(r), (), context) for r in row.references]
-    place = f"{row.source}:{row.line}" if row.source else f"example {row.key}"
-    return [
-        f"{place}: output.{form}: {score.detail.get('why', 'not met')}" for score in found if score.value != 1
-    ]
+def _place(row: Example) -> str:
+    return f"{row.source}:{row.line}" if row.source else f"example {row.key}"
+
+
+def _wrong(references: Sequence[Any], form: str, context: MetricContext) -> list[str]:
+    found = [METRICS[form].score(reference_text(r), (), context) for r in references]
+    return [str(score.detail.get("why", "not met")) for score in found if score.value != 1]

@@ -234,18 +234,23 @@ class JsonSchema:
 def _count(
     parts: Iterator[Mapping[str, Any]], value: Any, of: JsonSchema, above: tuple[int, ...]
 ) -> tuple[int, int]:
-    """Present and required fields below one schema. above: schemas that an absent value is already within."""
+    """Present and required fields below one schema. above: schemas that an absent value is already within.
+
+    An array where only an object may stand has none of the object's fields.
+    """
     present = total = 0
+    applying = list(parts)
     fields = value if isinstance(value, dict) else {}
-    absent = not isinstance(value, dict | list)
-    for part in parts:
+    elements = value if isinstance(value, list) and all(map(_may_be_array, applying)) else None
+    absent = not isinstance(value, dict) and elements is None
+    for part in applying:
         if absent and id(part) in above:  # a recursive schema requires nothing of what is not there
             continue
         inside = (*above, id(part)) if absent else (id(part),)
         inner = part.get("properties")
         inner = inner if isinstance(inner, dict) else {}
         required = part.get("required")
-        if isinstance(required, list) and not isinstance(value, list):
+        if isinstance(required, list) and elements is None:
             present += sum(name in fields for name in required)
             total += len(required)
             wanted = dict.fromkeys([*required, *(name for name in inner if name in fields)])
@@ -255,11 +260,16 @@ def _count(
             if name in inner:
                 one = _count(of._walk(inner[name]), fields.get(name), of, inside)
                 present, total = present + one[0], total + one[1]
-        if isinstance(value, list) and isinstance(part.get("items"), dict):
-            for element in value:
+        if elements is not None and isinstance(part.get("items"), dict):
+            for element in elements:
                 one = _count(of._walk(part["items"]), element, of, ())
                 present, total = present + one[0], total + one[1]
     return present, total
+
+
+def _may_be_array(part: Mapping[str, Any]) -> bool:
+    kinds = part.get("type", "array")
+    return bool({"array", "any"} & set([kinds] if isinstance(kinds, str) else kinds))
 
 
 def _place(wrong: SchemaError) -> str:

@@ -13,8 +13,9 @@ from tunewise.evidence.intervals import LEVEL, Figure, figure
 from tunewise.evidence.metrics import Metric
 from tunewise.evidence.metrics.normalise import shown
 from tunewise.evidence.records import Score
+from tunewise.evidence.references import refuse_wrong_answers
 from tunewise.scoring.rows import OutputRow, read_outputs
-from tunewise.scoring.settings import ScoreSettings, context_for, metric_for, settings_of
+from tunewise.scoring.settings import ScoreSettings, context_for, metric_for, output_of, settings_of
 from tunewise.task import Task
 
 WholeFile = Callable[[Sequence[OutputRow], ScoreSettings], "WholeFileScores"]
@@ -135,6 +136,9 @@ def score_rows(rows: Sequence[OutputRow], settings: ScoreSettings, file: str) ->
             f" have neither 'reference' nor 'references' (lines {lines})"
         )
     context = context_for(settings, rows)
+    refuse_wrong_answers(
+        output_of(settings), [(f"{file}:{row.line}", row.references) for row in rows], context
+    )
     return WholeFileScores(tuple(_score(metric, row, replace(context, input=row.input)) for row in rows))
 
 
@@ -181,11 +185,13 @@ def _figure(rows: Sequence[OutputRow], values: Sequence[float | None], unit: str
 
 
 def _detail(name: str, rows: Sequence[OutputRow], scores: Sequence[Score], unit: str) -> Figure:
-    """A further figure over the rows that have it."""
+    """A further figure over the rows that have it; a row where it is undefined (None) has none."""
     having = [
-        (row, score.detail[name]) for row, score in zip(rows, scores, strict=True) if name in score.detail
+        (row, float(score.detail[name]))
+        for row, score in zip(rows, scores, strict=True)
+        if score.detail.get(name) is not None
     ]
-    return _figure([row for row, _ in having], [float(value) for _, value in having], unit)
+    return _figure([row for row, _ in having], [value for _, value in having], unit)
 
 
 def by_conversation(rows: Sequence[OutputRow], values: Sequence[float | None]) -> list[float | None]:
