@@ -5,20 +5,31 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tunewise.data import Example, Message
-from tunewise.errors import DataError, RunError
-from tunewise.models.door import Answer, Door
+from tunewise.errors import DataError, RunError, SettingError
+from tunewise.hosts import Asked, priced_hosts, refuse_unpriced_cap
+from tunewise.models.asking import ask_in_order, bound
+from tunewise.models.door import Answer, Door, Request
 from tunewise.models.open import open_door
 from tunewise.rungs.order import load_candidate
+from tunewise.spending import Spending
 from tunewise.task import Task
 
 
 def answer(
-    run: str | Path, inputs: Sequence[str | Sequence[Message]], *, rung: str | None = None
+    run: str | Path,
+    inputs: Sequence[str | Sequence[Message]],
+    *,
+    rung: str | None = None,
+    max_usd: float | None = None,
+    yes: bool = False,
+    confirm: Callable[[str], bool] | None = None,
 ) -> Iterator[Answer]:
     """Answer new inputs with the winner of a run: its exact prompt, index, adapter and decoding.
 
-    run: the run folder. rung: another rung that the run has built. Yields one Answer per input, in order.
-    Raises RunError when the folder holds no decision, or no rung that meets and none is named.
+    run: the run folder. rung: another rung that the run has built. Yields one Answer per input, in order;
+    a door is asked as many at once as it takes. Priced calls need ``yes``, ``max_usd`` (a cap, USD) or a
+    ``confirm`` that says True to what they would cost. Raises RunError when the folder holds no decision,
+    or no rung that meets and none is named; SettingError without consent; BudgetEnded at the cap.
     """
     folder = Path(run)
     path = folder / "decision.json"
@@ -35,10 +46,27 @@ def answer(
         raise RunError(f"{folder} has not built {name!r}; it has {', '.join(_built(folder)) or 'no rung'}")
     candidate = load_candidate(built, saved_doors(folder))
     examples = [_as_example(given, place) for place, given in enumerate(inputs, 1)]
-    step = max(1, candidate.door.batch_size * candidate.door.concurrency)
-    for start in range(0, len(examples), step):
-        batch = examples[start : start + step]
-        yield from candidate.door.answer([candidate.request(example) for example in batch])
+    requests = [candidate.request(example) for example in examples]
+    _agree(candidate.door, requests, max_usd, yes, confirm)
+    yield from ask_in_order(candidate.door, requests, Spending(max_usd=max_usd))
+
+
+def _agree(
+    door: Door,
+    requests: Sequence[Request],
+    max_usd: float | None,
+    yes: bool,
+    confirm: Callable[[str], bool] | None,
+) -> None:
+    """Raise SettingError for priced calls without a yes, and for a cap that cannot be kept."""
+    asked = (Asked("model", door),)
+    refuse_unpriced_cap(asked, max_usd)
+    if not asked[0].costs or yes or max_usd is not None:
+        return
+    most = sum(bound(door, request) for request in requests)
+    said = f"{len(requests)} calls to {', '.join(priced_hosts(asked))} cost money (up to {most:.4f} USD)"
+    if confirm is None or not confirm(said):
+        raise SettingError(f"{said}; agree with --yes, or set a cap with --max-usd")
 
 
 def _built(folder: Path) -> list[str]:

@@ -155,6 +155,8 @@ def answer(
         str, typer.Argument(metavar="[FILE | -]", help="JSONL or plain lines; - reads them.")
     ] = "-",
     rung: Annotated[str | None, typer.Option(help="Another rung that the run has built.")] = None,
+    max_usd: Annotated[float | None, typer.Option(min=0, help="Never spend more than this.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Agree to calls that cost money.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the winner of a run on new inputs."""
@@ -166,7 +168,14 @@ def answer(
     for place, (text, found) in enumerate(
         zip(
             (shown for shown, _ in given),
-            answer_inputs(run, [asked for _, asked in given], rung=rung),
+            answer_inputs(
+                run,
+                [asked for _, asked in given],
+                rung=rung,
+                max_usd=max_usd,
+                yes=yes,
+                confirm=_agree_at_terminal,
+            ),
             strict=True,
         )
     ):
@@ -239,6 +248,11 @@ def _ask_at_terminal(plan: "Plan") -> bool:
 
     print_plan(plan)
     return typer.confirm("Go on?", default=False, err=True)
+
+
+def _agree_at_terminal(said: str) -> bool:
+    """A yes to what calls would cost; without a terminal, or where it gives the inputs, the answer is no."""
+    return sys.stdin.isatty() and typer.confirm(f"{said}. Go on?", default=False, err=True)
 
 
 __all__ = ["UserError", "app", "main"]

@@ -9,6 +9,7 @@ from tunewise.evidence.judge import Item, Judge, read_labels, read_rubric
 from tunewise.evidence.judge_trust import judge_trust
 from tunewise.evidence.metrics.prepared import score_of
 from tunewise.evidence.records import Score
+from tunewise.models.asking import ask_in_order
 from tunewise.models.door import Answer, Door, Request
 from tunewise.models.open import open_door
 from tunewise.scoring.rows import OutputRow
@@ -69,6 +70,5 @@ def _failed(row: OutputRow) -> Score:
 
 
 def _ask(door: Door, requests: Sequence[Request]) -> list[Answer]:
-    """All answers, in calls as large as the door's batches."""
-    step = max(1, door.batch_size)
-    return [a for start in range(0, len(requests), step) for a in door.answer(requests[start : start + step])]
+    """All answers, in order, as many at once as the door takes."""
+    return list(ask_in_order(door, requests))
