@@ -29,7 +29,8 @@ from tunewise.measures import check_files, write_to_label
 from tunewise.models.door import Answer, Door
 from tunewise.models.open import open_door
 from tunewise.openings import opening_number
-from tunewise.planning import Plan, make_plan, measure_speed, refuse_too_long
+from tunewise.plan_lengths import refuse_too_long
+from tunewise.planning import Plan, make_plan, measure_speed
 from tunewise.progress import Progress, Silent
 from tunewise.run import Clocked, Run
 from tunewise.rungs.order import rungs_for

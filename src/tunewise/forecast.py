@@ -16,7 +16,8 @@ from tunewise.estimation.inference import Inference, inference
 from tunewise.estimation.lengths import model_of, of_texts, tokenizer_of
 from tunewise.estimation.memory import Range
 from tunewise.estimation.models import find_model
-from tunewise.planning import Plan, PlannedRung, make_plan
+from tunewise.plan_rungs import PlannedRung
+from tunewise.planning import Plan, make_plan
 
 if TYPE_CHECKING:
     from tunewise.api import Opened
@@ -205,6 +206,11 @@ def _rung(paper: Paper, planned: PlannedRung) -> RungForecast:
     answering = _answering(paper, model, calls, tokens_in, tokens_out)
     training = _training(paper, planned, model) if trains else None
     return _on_this_machine(paper, answering, training, shared)
+
+
+def on_this_machine(opened: "Opened", planned: PlannedRung) -> RungForecast:
+    """A rung that trains, on this machine; money at ``tune.usd_per_hour`` alone. Raises as ``plan``."""
+    return _rung(Paper(opened, find_gpu(CPU, load_hardware()), DAYS_KEPT, DRAWN_TODAY), planned)
 
 
 def _to_teacher(paper: Paper, rung: str) -> tuple[str | None, tuple[str, ...]]:

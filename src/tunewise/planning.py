@@ -7,7 +7,6 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from tunewise.data import Message
-from tunewise.errors import DataError
 from tunewise.evidence.judgement import allowance, make_test
 from tunewise.evidence.limits import MOST_CALLS
 from tunewise.evidence.metrics import metric_of
@@ -16,9 +15,13 @@ from tunewise.hosts import Asked, doors_asked, hosts_of, sent_to, where, where_a
 from tunewise.measures import MOST_BASE
 from tunewise.models.door import Decoding, Door, Request
 from tunewise.openings import next_opening
+from tunewise.plan_beside import Beside, calls_beside
+from tunewise.plan_lengths import Lengths
+from tunewise.plan_rungs import PlannedRung, Speed, planned_rung
+from tunewise.plan_tuned import answers_apart, with_own_weights
 from tunewise.probing import WARM_UP
-from tunewise.rungs.prompt import BYTES_PER_TOKEN, layout_of, place_of, prompt_tokens
-from tunewise.rungs.rung import Outlook, Rung, Workbench
+from tunewise.rungs.prompt import layout_of
+from tunewise.rungs.rung import Rung, Workbench
 from tunewise.task import Task
 from tunewise.task_limits import Limits
 
@@ -31,29 +34,12 @@ TEMPLATE_BYTES = 64  # what a chat template may add around a turn
 PROBE_TOKENS = 24
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedRung:
-    """One rung of a plan, or why it is skipped. Tokens are over all its calls; None: not known."""
-
-    rung: str
-    skipped_because: str | None = None
-    calls_low: int = 0
-    calls_high: int = 0
-    tokens_in_low: int | None = None
-    tokens_in_high: int | None = None
-    tokens_out_low: int | None = None
-    tokens_out_high: int | None = None
-    train_tokens: int = 0
-    build_calls: int = 0
-    usd_low: float | None = None
-    usd_high: float | None = None
-    time: str = ""
-    money: str = ""
-
-
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a run. ``lines``: data and proof in words; ``priced``: a yes is needed before it runs."""
+    """The plan of a run. ``lines``: data and proof in words; ``priced``: a yes is needed before it runs.
+
+    beside: calls that belong to no rung's own row.
+    """
 
     headline: str
     lines: tuple[str, ...]
@@ -62,7 +48,13 @@ class Plan:
     priced: bool
     money: str
     provable: float | None
+    beside: tuple[Beside, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def calls_high(self) -> int:
+        """The most calls of the whole run, of the rungs and beside them."""
+        return sum(rung.calls_high for rung in self.rungs) + sum(b.calls_high for b in self.beside)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, None where undefined."""
@@ -75,15 +67,9 @@ class Plan:
             "warnings": list(self.warnings),
             **self.facts,
             "rungs": [asdict(rung) for rung in self.rungs],
+            "beside": [asdict(beside) for beside in self.beside],
+            "calls_high": self.calls_high,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """Tokens per second of a door, measured on a few of the task's own prompts in one batch."""
-
-    prompt: float
-    answer: float
 
 
 def measure_speed(bench: Workbench) -> Speed | None:
@@ -135,12 +121,14 @@ def make_plan(
     )
     provable = test.provable()
     lengths = Lengths.of(bench)
+    items = (test.looks[0], test.cap)
     planned = tuple(
         PlannedRung(rung.name, skipped_because=reasons[rung.name])
         if rung.name in reasons
-        else _planned(rung.outlook(bench), rung.name, lengths, bench.door, (test.looks[0], test.cap), speed)
+        else _planned(opened, bench, rung, lengths, items, speed)
         for rung in rungs
     )
+    beside = calls_beside(opened, bench, lengths, planned, test.cap)
     asked = doors_asked(opened, [rung.name for rung in in_play])
     sent = where_all(asked)
     proof = _proof(len(order), task.target, task.metric, provable)
@@ -166,8 +154,9 @@ def make_plan(
         rungs=planned,
         warnings=(*opened.warnings, *parts.notes, *_style_warnings(task)),
         priced=priced,
-        money=_money_of_all(planned) if priced else "no price",
+        money=_money_of_all(planned, beside),
         provable=provable,
+        beside=beside,
         facts={
             "task": task.name,
             "parts": {
@@ -188,6 +177,22 @@ def make_plan(
     )
 
 
+def _planned(
+    opened: "Opened",
+    bench: Workbench,
+    rung: Rung,
+    lengths: Lengths,
+    items: tuple[int, int],
+    speed: Speed | None,
+) -> PlannedRung:
+    """One rung, at the model that is prompted or at the weights that it trains."""
+    outlook = rung.outlook(bench)
+    if not outlook.train_rows:
+        return planned_rung(outlook, rung.name, lengths, bench.door, items, speed)
+    door = None if answers_apart(opened) else bench.door
+    return with_own_weights(opened, planned_rung(outlook, rung.name, lengths, door, items, speed))
+
+
 def prepared_lines(opened: "Opened") -> list[str]:
     """What a voice or a judge takes beside the rungs' own calls, which the table does not count."""
     lines = []
@@ -197,7 +202,7 @@ def prepared_lines(opened: "Opened") -> list[str]:
         )
     if opened.task.judge is not None and opened.judge_door is not None:
         door = opened.judge_door
-        cost = "no price" if door.price is None else "its price is not in the table below"
+        cost = "no price" if door.price is None else "see the plan below for its calls and their price"
         lines.append(
             f"judge {door.name}: reads every answer of every rung"
             f" ({sent_to(Asked('judge', door))}; {cost}), at a fixed number of {len(opened.order)}"
@@ -261,77 +266,6 @@ def _proof(items: int, target: float, metric: str, provable: float | None) -> st
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Lengths:
-    """Token counts of a sample of rows; ``exact`` where the door counts, else bytes over 3."""
-
-    bare: tuple[int, ...]
-    answers: tuple[int, ...]
-    exact: bool
-    max_new_tokens: int
-
-    @classmethod
-    def of(cls, bench: Workbench) -> "Lengths":
-        """Counts the bare prompt of the longest rows and of an even sample of the rest."""
-        parts = bench.parts
-        rows = [*parts.certification, *parts.selection, *parts.train]
-        longest = max(rows, key=lambda example: sum(len(turn.content) for turn in example.turns))
-        sample = [longest, *rows[:: max(1, len(rows) // SAMPLE)][:SAMPLE]]
-        layout = layout_of(bench)
-        prompts = [layout.messages(example.turns, (), ()) for example in sample]
-        return cls(
-            bare=tuple(prompt_tokens(bench.door, messages) for messages in prompts),
-            answers=tuple(-(-len(example.answer.encode()) // BYTES_PER_TOKEN) for example in sample),
-            exact=bench.door.count_tokens(prompts[0]) is not None,
-            max_new_tokens=bench.task.decoding.max_new_tokens,
-        )
-
-    def in_words(self, door: Door) -> str:
-        """One line for people."""
-        about = "" if self.exact else "about "
-        window = "not known" if door.context_window is None else f"{door.context_window:,} tokens"
-        return (
-            f"bare prompt {about}{fmean(self.bare):.0f} tokens, longest {max(self.bare)}, answers about"
-            f" {fmean(self.answers):.0f}, at most {self.max_new_tokens}; context window {window}"
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Mean and longest bare prompt, mean answer, in tokens."""
-        return {
-            "bare_mean": fmean(self.bare),
-            "bare_longest": max(self.bare),
-            "answer_mean": fmean(self.answers),
-            "exact": self.exact,
-        }
-
-
-def refuse_too_long(bench: Workbench) -> None:
-    """Raise DataError, naming every row to be answered whose bare prompt leaves no room for an answer."""
-    window = bench.door.context_window
-    if window is None:
-        return
-    layout = layout_of(bench)
-    room = window - layout.decoding.max_new_tokens
-    found = []
-    for example in (*bench.parts.selection, *bench.parts.certification):
-        messages = layout.messages(example.turns, (), ())
-        # a token is at least one byte, so short rows need no counting
-        if sum(len(m.content.encode()) + TEMPLATE_BYTES for m in messages) > room:
-            size = prompt_tokens(bench.door, messages)
-            if size > room:
-                found.append(f"{place_of(example)}: the prompt has {size} tokens")
-    if found:
-        more = f"\n  ... and {len(found) - 10} more" if len(found) > 10 else ""
-        raise DataError(
-            f"the model's context window of {window} tokens has no room for the answer (max_new_tokens"
-            f" {layout.decoding.max_new_tokens}) after these prompts:\n  "
-            + "\n  ".join(found[:10])
-            + more
-            + "\nShorten or drop these rows, lower decoding.max_new_tokens, or take a model with a longer"
-            " window."
-        )
-
-
 def _limit_lines(limits: Limits | None) -> list[str]:
     """What testing the limits adds to the calls of the table."""
     if limits is None:
@@ -343,52 +277,12 @@ def _limit_lines(limits: Limits | None) -> list[str]:
     ]
 
 
-def _planned(
-    outlook: Outlook, rung: str, lengths: Lengths, door: Door, items: tuple[int, int], speed: Speed | None
-) -> PlannedRung:
-    """Least and most of a rung: the test may stop at its first look or run to its cap (``items``)."""
-    bare, answer = fmean(lengths.bare), fmean(lengths.answers)
-    calls_low, calls_high = (outlook.build_calls + count for count in items)
-    shot = bare + answer
-    in_low = round(calls_low * (bare + outlook.shots[0] * shot + outlook.passage_tokens[0]))
-    in_high = round(calls_high * (bare + outlook.shots[1] * shot + outlook.passage_tokens[1]))
-    read = shot + fmean(outlook.passage_tokens)
-    train_tokens = round(outlook.train_rows * outlook.epochs * read) + outlook.read_tokens
-    out_low, out_high = round(calls_low * answer), calls_high * lengths.max_new_tokens
-    usd_low = door.price.of(in_low, out_low) if door.price else None
-    usd_high = door.price.of(in_high, out_high) if door.price else None
-    return PlannedRung(
-        rung,
-        calls_low=calls_low,
-        calls_high=calls_high,
-        tokens_in_low=in_low,
-        tokens_in_high=in_high,
-        tokens_out_low=out_low,
-        tokens_out_high=out_high,
-        train_tokens=train_tokens,
-        build_calls=outlook.build_calls,
-        usd_low=usd_low,
-        usd_high=usd_high,
-        time=""
-        if speed is None
-        else _minutes(
-            _seconds(speed, in_low, out_low, train_tokens), _seconds(speed, in_high, out_high, train_tokens)
-        ),
-        money="no price" if usd_low is None or usd_high is None else f"{usd_low:.4f}-{usd_high:.4f}",
-    )
-
-
-def _seconds(speed: Speed, tokens_in: int, tokens_out: int, train_tokens: int) -> float:
-    """Seconds; a training token costs about three prompt tokens (one pass forward, about two back)."""
-    return (tokens_in + 3 * train_tokens) / speed.prompt + tokens_out / speed.answer
-
-
-def _minutes(low: float, high: float) -> str:
-    """A range of seconds for people."""
-    return f"{low / 60:.1f}-{high / 60:.1f} min"
-
-
-def _money_of_all(planned: Sequence[PlannedRung]) -> str:
-    low = min((r.usd_low for r in planned if r.usd_low is not None), default=0.0)
-    high = sum(r.usd_high for r in planned if r.usd_high is not None)
+def _money_of_all(planned: Sequence[PlannedRung], beside: Sequence[Beside]) -> str:
+    """From the cheapest rung that is priced, with what is asked beside it at least, to all there is."""
+    rungs = [(r.usd_low, r.usd_high) for r in planned if r.usd_low is not None and r.usd_high is not None]
+    more = [(b.usd_low, b.usd_high) for b in beside if b.usd_low is not None and b.usd_high is not None]
+    if not rungs and not more:
+        return "no price"
+    low = min((usd for usd, _ in rungs), default=0.0) + sum(usd for usd, _ in more)
+    high = sum(usd for _, usd in (*rungs, *more))
     return f"{low:.4f} to {high:.4f} USD"

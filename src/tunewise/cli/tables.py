@@ -146,10 +146,20 @@ def print_plan(plan: "Plan") -> None:
             f"{rung.calls_low}-{rung.calls_high}",
             _range(rung.tokens_in_low, rung.tokens_in_high),
             _range(rung.tokens_out_low, rung.tokens_out_high),
-            rung.time,
+            rung.time or "not known",
             rung.money,
         )
+    for row in plan.beside:
+        calls = f"{row.calls_low}-{row.calls_high}"
+        table.add_row(f"[dim]beside: {escape(row.what)}[/dim]", calls, "", "", "", row.money)
     console.print(table)
+    console.print(f"At most {plan.calls_high} calls in all; {plan.money}.", soft_wrap=True)
+    whys: dict[str, list[str]] = {}
+    for rung in plan.rungs:
+        if rung.time_why:
+            whys.setdefault(rung.time_why, []).append(rung.rung)
+    for why, names in whys.items():
+        console.print(f"Time of {', '.join(names)}: {escape(why)}", style="dim", soft_wrap=True)
     for rung in plan.rungs:
         if rung.skipped_because:
             console.print(f"{rung.rung}: skipped, {escape(rung.skipped_because)}", style="dim")
