@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
-from tunewise.errors import StoreError
+import tunewise
+from tunewise.errors import DoorError, RunError, StoreError
+from tunewise.models.scripted import ScriptedDoor
 from tunewise.openings import Opening, next_opening, opening_number
 
 ROWS = [f"row{i}" for i in range(20)]
@@ -72,3 +74,63 @@ def test_a_damaged_record_is_named(home):
     (home / "openings.sqlite").write_text("no database " * 100)
     with pytest.raises(StoreError, match=r"openings\.sqlite.*damaged"):
         opening_number(ROWS, "a")
+
+
+@pytest.fixture
+def door_that(monkeypatch):
+    """Puts a scripted door with ``reply(messages)`` in place of every model."""
+    return lambda reply: monkeypatch.setattr(
+        "tunewise.api.open_door", lambda spec, **more: ScriptedDoor(reply)
+    )
+
+
+def test_a_run_that_no_door_answers_opens_nothing(reverse_task, door_that):
+    def dead(messages):
+        raise DoorError("cannot be reached")
+
+    task = reverse_task()
+    door_that(dead)
+    for out in ("one", "two"):
+        with pytest.raises(DoorError):
+            tunewise.decide(task, out=task.parent / out, rungs=["zero-shot"])
+    door_that(lambda messages: "x")
+    made = tunewise.decide(task, out=task.parent / "one", rungs=["zero-shot"])
+    assert made.openings["number"] == 1
+    assert tunewise.decide(task, out=task.parent / "three", rungs=["zero-shot"]).openings["number"] == 2
+
+
+def test_an_opening_is_fixed_when_an_item_is_answered_and_before_any_is_scored(
+    reverse_task, door_that, monkeypatch
+):
+    seen = []
+    fix, score = opening_number, tunewise.run.score_answer
+    monkeypatch.setattr("tunewise.run.opening_number", lambda *given: seen.append("opened") or fix(*given))
+    monkeypatch.setattr("tunewise.run.score_answer", lambda *given: seen.append("scored") or score(*given))
+    door_that(lambda messages: seen.append("answered") or "x")
+    task = reverse_task()
+    tunewise.decide(task, out=task.parent / "run", rungs=["zero-shot"])
+    assert seen[:2] == ["answered", "opened"]
+    assert seen.count("opened") == 1
+    assert "scored" in seen
+
+
+def test_a_wrong_address_is_mended_in_the_same_folder(reverse_task, monkeypatch):
+    def opened(spec, **more):
+        def reply(messages):
+            if "dead" in spec.endpoint:
+                raise DoorError(f"{spec.endpoint} cannot be reached")
+            return "x"
+
+        door = ScriptedDoor(reply)
+        door.fingerprint = spec.endpoint
+        return door
+
+    monkeypatch.setattr("tunewise.api.open_door", opened)
+    task = reverse_task(model="{endpoint: 'http://dead/v1', name: m}")
+    with pytest.raises(DoorError):
+        tunewise.decide(task, out=task.parent / "run", rungs=["zero-shot"])
+    task.write_text(task.read_text().replace("http://dead/v1", "http://right/v1"))
+    assert tunewise.decide(task, out=task.parent / "run", rungs=["zero-shot"]).openings["number"] == 1
+    task.write_text(task.read_text().replace("http://right/v1", "http://other/v1"))
+    with pytest.raises(RunError, match=r"then m at http://right/v1 .*, now m at http://other/v1 "):
+        tunewise.decide(task, out=task.parent / "run", rungs=["zero-shot"])

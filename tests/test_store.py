@@ -165,7 +165,8 @@ def test_the_run_keeps_its_id_and_its_settings(path):
 
 
 def test_other_settings_are_refused_with_every_difference_and_what_to_do(path):
-    Store.open(path, SETTINGS).close()
+    with Store.open(path, SETTINGS) as store:
+        store.record_calls([a_call()])
     with pytest.raises(RunError) as caught:
         Store.open(path, {"target": 0.8, "model": {"name": "a", "seed": 1}, "rungs": ["rag"]})
     said = str(caught.value)
@@ -175,6 +176,51 @@ def test_other_settings_are_refused_with_every_difference_and_what_to_do(path):
     assert "model.name" not in said
     assert "--out" in said
     Store.open(path, SETTINGS).close()
+
+
+def test_a_run_that_has_measured_nothing_makes_way_for_other_settings(path):
+    with Store.open(path, SETTINGS) as store:
+        store.freeze("rungs in play", ["a", "b"])
+        store.record_calls([a_call(answer=Answer("", "errored", error="no such model"))])
+        first = store.run_id
+    with Store.open(path, {"target": 0.8}) as store:
+        assert store.settings == {"target": 0.8}
+        assert store.frozen("rungs in play") is None
+        assert store.run_id != first
+        assert store.verify() == []
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
+        lambda store: store.record_calls([a_call()]),
+        lambda store: store.record_calls([a_call(answer=Answer("", "errored"), upper_usd=0.1)]),
+        lambda store: store.record_outcome("rag", an_outcome(0)),
+        lambda store: store.record_cost("training", 0.1, rung="lora"),
+    ],
+)
+def test_a_run_with_an_answer_an_outcome_or_a_cost_never_makes_way(path, measured):
+    with Store.open(path, SETTINGS) as store:
+        measured(store)
+    with pytest.raises(RunError, match="other settings"):
+        Store.open(path, {"target": 0.8})
+
+
+def test_a_refusal_names_address_and_model_where_a_setting_is_a_fingerprint(path):
+    with Store.open(path, {"model": "1" * 64}, {"model": "m at http://a:1/v1"}) as store:
+        store.record_calls([a_call()])
+    with pytest.raises(RunError) as caught:
+        Store.open(path, {"model": "2" * 64}, {"model": "m at http://b:2/v1"})
+    said = f"model: then m at http://a:1/v1 ({'1' * 12}), now m at http://b:2/v1 ({'2' * 12})"
+    assert said in str(caught.value)
+
+
+def test_costs_add_up_by_what_and_rung(store):
+    assert store.cost("training", rung="lora") == 0.0
+    for usd in (0.25, 0.5):
+        store.record_cost("training", usd, rung="lora")
+    store.record_cost("training", 4.0, rung="full")
+    assert store.cost("training", rung="lora") == 0.75
 
 
 def test_another_scheme_is_a_mistake_of_the_user():

@@ -15,6 +15,7 @@ from tunewise.advice.framework import decide_rule
 from tunewise.advice.of_task import facts_of_task
 from tunewise.answering import answer, tunable
 from tunewise.asked_after import ask_after
+from tunewise.clocked import Clocked
 from tunewise.data import Example, read_examples
 from tunewise.decision import Decision, RungResult, choose
 from tunewise.errors import SettingError
@@ -23,16 +24,16 @@ from tunewise.evidence.limits import SHARE, TOLERANCE
 from tunewise.evidence.references import refuse_wrong_references
 from tunewise.evidence.runner import Runner
 from tunewise.hosts import Asked, doors_asked, hosts_of, money_cap, priced_hosts, refuse_unpriced_cap
-from tunewise.left_out import alpha_of, static_reasons
+from tunewise.left_out import count_in_play, static_reasons
 from tunewise.marked_yaml import nearest
 from tunewise.measures import check_files, write_to_label
 from tunewise.models.door import Answer, Door
 from tunewise.models.open import open_door
-from tunewise.openings import opening_number
 from tunewise.plan_lengths import refuse_too_long
 from tunewise.planning import Plan, make_plan, measure_speed
 from tunewise.progress import Progress, Silent
-from tunewise.run import Clocked, Run
+from tunewise.run import Run
+from tunewise.run_settings import model_words, settings_of_run
 from tunewise.rungs.order import rungs_for
 from tunewise.rungs.rung import Workbench
 from tunewise.running_costs import economics_of, sampled_rungs
@@ -181,9 +182,10 @@ def decide(
     for text in plan.warnings:
         progress.tell("note", text=text)
     progress.tell("plan", text=plan.headline)
-    with Store.open(folder / "run.sqlite", _settings(opened, seed, rungs)) as store:
+    with Store.open(folder / "run.sqlite", settings_of_run(opened, seed, rungs), model_words(task)) as store:
         write_json(folder / "task.json", task.model_dump(mode="json"))
         run = _run_on(store, opened, reasons, folder, seed, exhaustive, max_usd, progress)
+        run.planned = {rung.rung: (rung.time, rung.money) for rung in plan.rungs}
         try:
             ended = run.climb(rungs_for(), reasons)
             decision = _hand_over(run, opened, ended)
@@ -226,23 +228,6 @@ def _agree(
         )
 
 
-def _settings(opened: Opened, seed: int, rungs: Sequence[str] | None) -> dict[str, Any]:
-    """What must be the same for a run to be resumed: all but budget and how a host is reached."""
-    settings = opened.task.settings()
-    del settings["budget"], settings["economics"]
-    if settings["limits"] is None:
-        del settings["limits"]
-    settings["model"] = opened.door.fingerprint
-    if opened.judge_door is not None:
-        settings["judge"]["model"] = opened.judge_door.fingerprint
-        del settings["judge"]["labels"]  # they are made on a run's own answers, and fixed once they are used
-    if opened.teacher_door is not None:
-        settings["teacher"]["model"] = opened.teacher_door.fingerprint
-    tune = settings["tune"] or {}
-    settings["tune"] = tune.get("model") if tune.get("method") is None else [tune["model"], tune["method"]]
-    return {**settings, "seed": seed, "rungs": sorted(rungs) if rungs is not None else None}
-
-
 def _run_on(
     store: Store,
     opened: Opened,
@@ -260,8 +245,6 @@ def _run_on(
         max_seconds=hours * 3600 if hours is not None else None,
         already=store.spent(),
     )
-    opening = opening_number([example.key for example in opened.order], store.run_id)
-    store.freeze("openings", {"number": opening.number, "fresh": opening.fresh, "most": opening.most})
     clocked = Clocked(progress, store, spending)
     return Run(
         task=task,
@@ -276,7 +259,7 @@ def _run_on(
         folder=folder,
         seed=seed,
         progress=clocked,
-        alpha=alpha_of(store, rungs_for(), reasons, opening.number),
+        rungs_in_play=count_in_play(store, rungs_for(), reasons),
         exhaustive=exhaustive,
         judge_door=opened.judge_door,
         teacher_door=opened.teacher_door,
@@ -292,7 +275,6 @@ def _hand_over(run: Run, opened: Opened, budget_ended: bool, staleness: Stalenes
 
     task, store = run.task, run.store
     spent = store.spent()
-    openings: Any = store.freeze("openings", {})
     in_play: Any = store.frozen("rungs in play")
     chosen = choose(
         run.results, metric=task.metric, target=task.target, tolerance=task.zone, budget_ended=budget_ended
@@ -312,7 +294,7 @@ def _hand_over(run: Run, opened: Opened, budget_ended: bool, staleness: Stalenes
         },
         baselines=_baselines(run),
         measures=run.measures.to_json(),
-        openings={**openings, "alpha_per_rung": run.alpha},
+        openings={**run.openings, "alpha_per_rung": run.alpha},
         data={
             "train": len(opened.parts.train),
             "selection": len(opened.parts.selection),

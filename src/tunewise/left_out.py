@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tunewise.evidence.judgement import allowance
 from tunewise.rungs.names import LEARNS_FROM_ROWS, TUNED
 from tunewise.rungs.rung import Rung, Workbench
 from tunewise.rungs.tuned import method_that_fits
@@ -61,7 +60,7 @@ def not_this_method(rung: str, bench: Workbench) -> str | None:
     return f"tuning climbs with {method}{why}; name {rung} with --rungs or tune.method to have it measured"
 
 
-def alpha_of(store: Store, rungs: Sequence[Rung], left_out: Mapping[str, str], opening: int) -> float:
-    """The false-*meets* budget of each rung, frozen in the store at the start of the run."""
+def count_in_play(store: Store, rungs: Sequence[Rung], left_out: Mapping[str, str]) -> int:
+    """How many rungs share the false-*meets* budget, frozen in the store at the start of the run."""
     in_play: Any = store.freeze("rungs in play", [r.name for r in rungs if r.name not in left_out])
-    return allowance(len(in_play), int(store.freeze("opening", opening)))
+    return len(in_play)

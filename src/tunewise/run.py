@@ -6,10 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tunewise.before_training import what_knowing_costs
+from tunewise.clocked import Clocked
 from tunewise.data import Example
 from tunewise.decision import Build, RungResult, held_back
 from tunewise.errors import BudgetEnded
-from tunewise.evidence.judgement import ALPHA, Test, judge, make_test
+from tunewise.evidence.judgement import ALPHA, Test, allowance, judge, make_test
 from tunewise.evidence.limits import Probe
 from tunewise.evidence.metrics import metric_of
 from tunewise.evidence.records import Evidence, Outcome, Score
@@ -24,8 +26,8 @@ from tunewise.measures import (
     style_figures,
 )
 from tunewise.models.door import Answer, Door, Request
+from tunewise.openings import next_opening, opening_number
 from tunewise.probing import probe_limits, untested
-from tunewise.progress import Progress
 from tunewise.rungs.gaps import measure_gap
 from tunewise.rungs.rung import Candidate, Rung, Workbench
 from tunewise.spending import Spending
@@ -35,14 +37,17 @@ from tunewise.store import Store
 from tunewise.task import Task
 from tunewise.task_scores import score_answer
 
+TRIED_ALONE = 16  # items asked one by one until a door answers; a host that serves none has ended the run
+
 
 @dataclass
 class Run:
     """The hands of the ladder for one task: builds candidates, gathers evidence, measures gaps.
 
     order: certification items in the one fixed random order that all rungs share.
-    alpha: false-*meets* budget of each rung. ``results`` grows by one entry per rung.
-    refusals: why doors, by fingerprint, cannot be asked with a grammar.
+    rungs_in_play: how many share the false-*meets* budget. ``results`` grows by one entry per rung.
+    refusals: why doors, by fingerprint, cannot be asked with a grammar. planned: time and money of each rung
+    by the plan, in words.
     """
 
     task: Task
@@ -56,8 +61,8 @@ class Run:
     runner: Runner
     folder: Path
     seed: int
-    progress: Progress
-    alpha: float
+    progress: Clocked
+    rungs_in_play: int
     exhaustive: bool = False
     judge_door: Door | None = None
     teacher_door: Door | None = None
@@ -66,6 +71,38 @@ class Run:
     candidates: dict[str, Candidate] = field(default_factory=dict)
     outcomes: dict[str, tuple[Outcome, ...]] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
+    planned: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def openings(self) -> dict[str, Any]:
+        """Which opening of its items this run is; before any answer, how often others opened them."""
+        fixed: Any = self.store.frozen("openings")
+        if fixed is not None:
+            return dict(fixed)
+        coming = next_opening([example.key for example in self.order], self.store.run_id)
+        return {"number": coming.most, "fresh": coming.fresh, "most": coming.most, "opened": False}
+
+    @property
+    def alpha(self) -> float:
+        """The false-*meets* budget of each rung; before an item was answered, what it would be."""
+        openings = self.openings
+        return allowance(self.rungs_in_play, openings["most"] + 1)
+
+    def open_items(self, rung: str, candidate: Candidate) -> None:
+        """Fix which opening this is: once a door has answered an item, and before any answer is scored.
+
+        A run that no door answers opens nothing. Runs that start at once get different numbers.
+        """
+        if self.store.frozen("openings") is not None:
+            return
+        for example in self.order[:TRIED_ALONE]:
+            request = candidate.request(example)
+            [answer] = self.ask_for(rung, candidate.door, [request], "certification")
+            if answer.status != "errored":
+                break
+        opening = opening_number([example.key for example in self.order], self.store.run_id)
+        found = {"number": opening.number, "fresh": opening.fresh, "most": opening.most}
+        self.store.freeze("openings", found)
 
     def climb(self, rungs: Sequence[Rung], left_out: Mapping[str, str]) -> bool:
         """Climb, and say whether the budget ended it; what was found until then stands in ``results``.
@@ -133,6 +170,11 @@ class Run:
 
     def build(self, rung: Rung, bench: Workbench) -> Candidate:
         """Build one rung, or find it as an earlier, interrupted run left it. Raises NotBuilt as it does."""
+        said = what_knowing_costs(
+            self.results, rung.name, rung.outlook(bench), *self.planned.get(rung.name, ("", ""))
+        )
+        if said is not None:
+            self.progress.tell("note", text=said)
         self.progress.tell("rung", rung=rung.name, state="building")
         started = time.monotonic()
         own = replace(
@@ -140,22 +182,22 @@ class Run:
             parts=without_overlap(bench.parts, rung.name),
             ask=lambda door, requests, purpose: self.ask_for(rung.name, door, requests, purpose),
         )
-        candidate = rung.build(own)
+        rate = self.usd_per_hour(rung, own)
+        with self.progress.paying(rung.name, rate):
+            candidate = rung.build(own)
         candidate.save(own.folder / rung.name)
-        seconds = self.store.freeze(f"build seconds of {rung.name}", time.monotonic() - started)
-        if rung.outlook(own).train_rows:
-            self.pay_for_training(rung.name, seconds)
+        self.store.freeze(f"build seconds of {rung.name}", time.monotonic() - started)
+        if rate is not None:
+            self.store.freeze(f"build usd of {rung.name}", self.store.cost("training", rung=rung.name))
         self.candidates[rung.name] = candidate
         return candidate
 
-    def pay_for_training(self, rung: str, seconds: float) -> None:
-        """Count the hours of a machine that has a price, once."""
+    def usd_per_hour(self, rung: Rung, bench: Workbench) -> float | None:
+        """What the machine that trains a rung costs; None for others, without a price, and once built."""
         rate = self.task.tune.usd_per_hour if self.task.tune is not None else None
-        if rate is None or self.store.frozen(f"build usd of {rung}") is not None:
-            return
-        usd = float(self.store.freeze(f"build usd of {rung}", rate * seconds / 3600))
-        self.store.record_cost("training", usd, rung=rung)
-        self.spending.add(usd)
+        if not rung.outlook(bench).train_rows or self.store.frozen(f"build usd of {rung.name}") is not None:
+            return None
+        return rate
 
     def ask_for(self, rung: str, door: Door, requests: Sequence[Request], purpose: str) -> list[Answer]:
         """Answers, from the store where they were paid for before."""
@@ -188,6 +230,7 @@ class Run:
 
     def gather(self, rung: Rung, candidate: Candidate) -> Evidence:
         """Ask the certification items until the sequential test stops, and read the test."""
+        self.open_items(rung.name, candidate)
         test = self.test()
         self.progress.tell("rung", rung=rung.name, state="measuring", cap=test.cap)
         if self.measures.judge is not None:
@@ -303,29 +346,3 @@ class Run:
         """The metric's figures over all outcomes that the test has read."""
         summary = metric_of(self.task).summary
         return {} if evidence is None or summary is None else summary(evidence.outcomes)
-
-
-class Clocked:
-    """Hands progress on, marks the wall time while a step makes no calls, and keeps the time cap.
-
-    ``tell`` raises BudgetEnded during training once the hours of the budget are over: the checkpoints that
-    are on disk stand.
-    """
-
-    EVERY_SECONDS = 5.0
-
-    def __init__(self, progress: Progress, store: Store, spending: Spending) -> None:
-        self._progress = progress
-        self._store = store
-        self._spending = spending
-        self._marked = time.monotonic()
-
-    def tell(self, event: str, **facts: Any) -> None:
-        """See Progress."""
-        self._progress.tell(event, **facts)
-        if event != "training":
-            return
-        if time.monotonic() - self._marked > self.EVERY_SECONDS:
-            self._marked = time.monotonic()
-            self._store.log(event, facts)
-        self._spending.check_time()

@@ -93,6 +93,17 @@ class Spending:
                 "All that was measured is kept: raise budget.hours and run the same command again."
             )
 
+    def check_money(self, coming_usd: float = 0.0) -> None:
+        """Raise BudgetEnded when what is spent, reserved and coming passes the cap: for training."""
+        with self._lock:
+            whole = self._spent + self._reserved + _units(coming_usd)
+        if self._cap is not None and whole > self._cap:
+            raise BudgetEnded(
+                f"training on would pass the cap of ${self.max_usd:.6g}: ${self.usd:.6f} is spent. All that"
+                " was measured and the checkpoints are kept: raise --max-usd or budget.usd and run the same"
+                " command again."
+            )
+
     def _no_money(self, upper: int) -> str:
         cap, spent, reserved = self.max_usd, self._spent / _UNITS, self._reserved / _UNITS
         in_flight = f" and ${reserved:.6f} is reserved for calls in flight" if self._reserved else ""

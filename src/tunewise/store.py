@@ -41,6 +41,7 @@ from tunewise.store_rows import (
     request_json,
     storable,
 )
+from tunewise.store_settings import Named, make_way, other_settings
 
 __all__ = ["Call", "Spent", "Store", "path_of"]
 
@@ -78,8 +79,13 @@ class Store:
         self.run_id = ""
 
     @classmethod
-    def open(cls, url: str | Path, settings: Mapping[str, Any]) -> "Store":
+    def open(
+        cls, url: str | Path, settings: Mapping[str, Any], words: Mapping[str, str] | None = None
+    ) -> "Store":
         """Open the run at ``url`` (a path or ``sqlite:///PATH``), or start it with ``settings`` (JSON-able).
+
+        words: how to name settings, by dotted key, whose values say nothing to people (fingerprints). A run
+        of other settings that has measured nothing and cost nothing makes way for this one.
 
         Raises RunError when another process has it open, when it was started with other settings (each
         difference is listed) or when the file is another program's; SettingError for an unknown URL;
@@ -89,6 +95,7 @@ class Store:
         make_folder(path.parent)
         lock = _lock_or_refuse(path)
         try:
+            make_way(path, plain(dict(settings)), APPLICATION_ID)
             connection = connect(
                 path, pragmas=("journal_mode=WAL", "synchronous=NORMAL", "recursive_triggers=ON")
             )
@@ -96,7 +103,7 @@ class Store:
                 store = cls(path, connection, lock)
                 with failures_in_words(path):
                     migrate(connection, path, "migrations", APPLICATION_ID)
-                    store._begin(plain(dict(settings)))
+                    store._begin(plain(dict(settings)), dict(words or {}))
             except BaseException:
                 connection.close()
                 raise
@@ -250,6 +257,14 @@ class Store:
                 self._insert("costs", {"rung": rung, "what": what, "usd": float(usd)})
             self._account.pay(usd)
 
+    def cost(self, what: str, *, rung: str) -> float:
+        """The sum of such costs on record, in USD."""
+        with self._lock, failures_in_words(self.path):
+            row = self._connection.execute(
+                "SELECT total(usd) FROM costs WHERE what = ? AND rung = ?", (what, rung)
+            ).fetchone()
+        return float(row[0])
+
     def usd_of_building(self, rung: str) -> float | None:
         """What the calls that built this rung cost in USD; None when there were some and none had a price."""
         with self._lock, failures_in_words(self.path):
@@ -271,7 +286,7 @@ class Store:
 
     # Inside
 
-    def _begin(self, settings: dict[str, Any]) -> None:
+    def _begin(self, settings: dict[str, Any], words: dict[str, str]) -> None:
         """Take up the run: fix or compare the settings, open a session."""
         from tunewise import __version__
 
@@ -280,8 +295,10 @@ class Store:
             if then is None:
                 self._insert("meta", {"name": "run_id", "value": uuid.uuid4().hex})
                 self._insert("meta", {"name": "settings", "value": as_json(settings)})
+                self._insert("meta", {"name": "words", "value": as_json(words)})
             elif json.loads(then) != settings:
-                raise RunError(_other_settings(self.path, json.loads(then), settings))
+                before = Named(json.loads(then), json.loads(self._meta("words") or "{}"))
+                raise RunError(other_settings(self.path, before, Named(settings, words)))
             started = datetime.now(UTC).isoformat(timespec="seconds")
             host, pid = platform.node(), os.getpid()
             opened = {"started": started, "pid": pid, "host": host, "version": __version__}
@@ -354,37 +371,3 @@ def _holder(path: Path) -> str:
     except sqlite3.Error:
         row = None
     return "another process" if row is None else f"another process (pid {row[0]} on {row[1]})"
-
-
-def _other_settings(path: Path, then: dict[str, Any], now: dict[str, Any]) -> str:
-    before, after = _flat(then), _flat(now)
-    lines = [
-        f"  - {key}: then {_short(before, key)}, now {_short(after, key)}"
-        for key in sorted({*before, *after})
-        if key not in before or key not in after or before[key] != after[key]
-    ]
-    return "\n".join(
-        [
-            f"{path} holds a run that was started with other settings:",
-            *lines,
-            "Choose another --out for a new run, or go back to these settings to resume this one.",
-        ]
-    )
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        if isinstance(inner, dict) and inner:
-            flat.update(_flat(inner, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = inner
-    return flat
-
-
-def _short(settings: Mapping[str, Any], key: str) -> str:
-    if key not in settings:
-        return "(not set)"
-    text = json.dumps(settings[key], ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:77]}..."
