@@ -33,6 +33,15 @@ def test_a_judge_at_a_host_is_told_in_headline_lines_and_json(judged):
     assert plan.to_json()["hosts"] == {"model": None, "judge": "judge.invalid"}
 
 
+def test_a_judge_that_is_shown_right_answers_is_said_to_get_them(judged):
+    task = judged()
+    task.write_text(
+        task.read_text().replace("rubric: rubric.yaml", "rubric: rubric.yaml, show_reference: true")
+    )
+    words = "inputs, right answers and every rung's answers go to judge.invalid"
+    assert words in tunewise.check(task, rungs=["zero-shot"]).headline
+
+
 def test_a_judge_on_this_machine_leaves_the_words_as_they_are(judged):
     plan = tunewise.check(judged(host="127.0.0.1:9"), rungs=["zero-shot"])
     assert "go to 127.0.0.1:9 on this machine" in plan.headline

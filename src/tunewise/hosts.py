@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tunewise.api import Opened
 
 DISTILLED = "distilled"  # the rung that asks a teacher
+JUDGED = "inputs and every rung's answers"
 KEY_OF_PRICE = {
     "model": "model.usd_per_million",
     "judge": "judge.model.usd_per_million",
@@ -21,10 +22,11 @@ KEY_OF_PRICE = {
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A door and what a run asks it for: ``model``, ``judge`` or ``teacher``."""
+    """A door and what a run asks it for: ``model``, ``judge`` or ``teacher``; what it is sent, in words."""
 
     role: str
     door: Door
+    sends: str = "prompts, and with them your rows and documents,"
 
     @property
     def costs(self) -> bool:
@@ -39,7 +41,9 @@ def doors_asked(opened: "Opened", in_play: Collection[str]) -> tuple[Asked, ...]
     """
     found = [Asked("model", opened.door)]
     if opened.task.metric == "judge" and opened.judge_door is not None:
-        found.append(Asked("judge", opened.judge_door))
+        shown = opened.task.judge is not None and opened.task.judge.show_reference
+        sends = "inputs, right answers and every rung's answers" if shown else JUDGED
+        found.append(Asked("judge", opened.judge_door, sends))
     if opened.teacher_door is not None and DISTILLED in in_play:
         found.append(Asked("teacher", opened.teacher_door))
     return tuple(found)
@@ -75,10 +79,9 @@ def where(host: str | None) -> str:
 def sent_to(asked: Asked) -> str:
     """What a judge or a teacher is sent, and where to."""
     host = asked.door.host
-    what = "inputs and every rung's answers" if asked.role == "judge" else "inputs and your rows"
     if host is None:
         return "nothing leaves this machine"
-    return f"{what} go to {host}" + (" on this machine" if on_this_machine(host) else "")
+    return f"{asked.sends} go to {host}" + (" on this machine" if on_this_machine(host) else "")
 
 
 def on_this_machine(host: str) -> bool:

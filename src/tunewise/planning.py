@@ -11,7 +11,7 @@ from tunewise.evidence.judgement import allowance, make_test
 from tunewise.evidence.limits import MOST_CALLS
 from tunewise.evidence.metrics import metric_of
 from tunewise.evidence.style.voice import PASSES
-from tunewise.hosts import Asked, doors_asked, hosts_of, sent_to, where, where_all
+from tunewise.hosts import doors_asked, hosts_of, sent_to, where, where_all
 from tunewise.measures import MOST_BASE
 from tunewise.models.door import Decoding, Door, Request
 from tunewise.openings import next_opening
@@ -200,12 +200,12 @@ def prepared_lines(opened: "Opened") -> list[str]:
         lines.append(
             f"style: up to {MOST_BASE} inputs are asked of the bare model, to tell the voice from it"
         )
-    if opened.task.judge is not None and opened.judge_door is not None:
-        door = opened.judge_door
+    for judge in (asked for asked in doors_asked(opened, ()) if asked.role == "judge"):
+        door = judge.door
         cost = "no price" if door.price is None else "see the plan below for its calls and their price"
         lines.append(
             f"judge {door.name}: reads every answer of every rung"
-            f" ({sent_to(Asked('judge', door))}; {cost}), at a fixed number of {len(opened.order)}"
+            f" ({sent_to(judge)}; {cost}), at a fixed number of {len(opened.order)}"
             " items; without people's labels no rung is proved"
         )
     return lines

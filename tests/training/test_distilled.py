@@ -245,9 +245,9 @@ def test_a_plan_says_what_goes_to_the_teachers_host_and_asks_for_a_yes(tiny, tmp
     assert "train rows with their answers" in taught.leaves
     assert "inputs that the teacher answers" in taught.leaves
     assert next(rung for rung in found.rungs if rung.rung == "lora").leaves == ()
-    assert "for the teacher of distilled, prompts" in found.headline
+    assert "the teacher: prompts, and with them your rows and documents, go to teacher.test" in found.headline
     assert any(line.startswith("teacher big as few-shot: answers up to 44 inputs") for line in found.lines)
-    with pytest.raises(SettingError, match=r"teacher\.test cost money"):
+    with pytest.raises(SettingError, match=r"teacher\.test \(teacher\) cost money"):
         tunewise.decide(tmp_path / "task.yaml", out=tmp_path / "run", rungs=["distilled"])
 
 
