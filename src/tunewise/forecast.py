@@ -167,18 +167,10 @@ def _forecast(paper: Paper, planned: Plan) -> Forecast:
         task=paper.task.name,
         hardware=paper.gpu.name if paper.gpu.name != CPU else f"this machine ({paper.gpu.specs})",
         headline=planned.headline,
-        lines=(*planned.lines, *_judged(paper.opened)),
+        lines=planned.lines,
         rungs=tuple(_with_break_even(rung, reference, paper) for rung in bare),
         warnings=planned.warnings,
     )
-
-
-def _judged(opened: "Opened") -> tuple[str, ...]:
-    """What a judge at a host is sent; nothing without one."""
-    judge = opened.judge_door
-    if judge is None or judge.host is None:
-        return ()
-    return (f"the judge: inputs, right answers and every rung's answers go to {judge.host}",)
 
 
 def _rung(paper: Paper, planned: PlannedRung) -> RungForecast:
