@@ -51,6 +51,13 @@ def test_a_folder_without_benchmarks_says_what_is_expected_where(tmp_path):
         gather_items(["piqa"], tmp_path)
 
 
+def test_rows_that_are_there_and_broken_are_a_mistake_not_an_absence(tmp_path):
+    (tmp_path / "piqa").mkdir()
+    (tmp_path / "piqa" / "rows.jsonl").write_text('{"question": \n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 1: broken JSON"):
+        gather_items(None, tmp_path)
+
+
 @pytest.fixture(scope="module")
 def sane(tiny, rows, spec, tmp_path_factory):
     work = tmp_path_factory.mktemp("sane")

@@ -68,7 +68,7 @@ def gather_items(names: Sequence[str] | None, folder: Path | None) -> GuardItems
         try:
             found.append((benchmark, unique(items_of(benchmark, folder))))
         except DataError:
-            if names is not None or folder is None or list(folder.glob(f"{name}*")):
+            if names is not None or folder is None or lies_in(benchmark, folder):
                 raise  # rows that are there and cannot be read are a mistake
             notes.append(f"{name} is not used: its rows are not in {folder}")
     if not found:
@@ -83,6 +83,11 @@ def gather_items(names: Sequence[str] | None, folder: Path | None) -> GuardItems
         b=mixed([b for _, b in parts]),
         notes=tuple(notes),
     )
+
+
+def lies_in(benchmark: Benchmark, folder: Path) -> bool:
+    """Whether a folder holds files of a benchmark."""
+    return any(True for pattern in benchmark.files.patterns for _ in folder.glob(pattern))
 
 
 def unique(items: Sequence[Any]) -> list[Item]:
