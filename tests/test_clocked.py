@@ -1,10 +1,14 @@
 """Training on a machine with a price: counted as it passes, held against the cap, lost by no interrupt."""
 
+import time
+
 import pytest
 
+import tunewise
 from tunewise.clocked import Clocked
 from tunewise.errors import BudgetEnded
 from tunewise.progress import Silent
+from tunewise.rungs.lora import Lora
 from tunewise.spending import Spending
 from tunewise.store import Store
 
@@ -77,3 +81,21 @@ def test_a_machine_without_a_price_costs_nothing(store):
         clock.now += 1000
         clocked.tell("training", step=1)
     assert spending.usd == 0
+
+
+def test_a_run_whose_training_reaches_the_cap_ends_by_budget_and_says_what_it_spent(
+    reverse_task, monkeypatch
+):
+    def train(self, bench):
+        for step in range(1000):
+            time.sleep(0.005)
+            bench.progress.tell("training", rung="lora", step=step, steps=1000)
+        raise AssertionError("the cap did not hold")
+
+    monkeypatch.setattr(Lora, "build", train)
+    task = reverse_task(rows=200)
+    task.write_text(task.read_text() + "tune: {model: embedded, usd_per_hour: 36000}\n")  # 10 USD a second
+    made = tunewise.decide(task, out=task.parent / "run", rungs=["zero-shot", "lora"], max_usd=2.0)
+    assert (made.ended_by, made.exit_code) == ("budget", 5)
+    assert "the budget ended the run" in made.result("lora").skipped_because
+    assert 0.5 < made.spent["usd"] < 3

@@ -185,7 +185,7 @@ def decide(
     with Store.open(folder / "run.sqlite", settings_of_run(opened, seed, rungs), model_words(task)) as store:
         write_json(folder / "task.json", task.model_dump(mode="json"))
         run = _run_on(store, opened, reasons, folder, seed, exhaustive, max_usd, progress)
-        run.planned = {rung.rung: (rung.time, rung.money) for rung in plan.rungs}
+        run.planned = {rung.rung: rung for rung in plan.rungs}
         try:
             ended = run.climb(rungs_for(), reasons)
             decision = _hand_over(run, opened, ended)

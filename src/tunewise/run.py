@@ -27,6 +27,7 @@ from tunewise.measures import (
 )
 from tunewise.models.door import Answer, Door, Request
 from tunewise.openings import next_opening, opening_number
+from tunewise.plan_rungs import PlannedRung
 from tunewise.probing import probe_limits, untested
 from tunewise.rungs.gaps import measure_gap
 from tunewise.rungs.rung import Candidate, Rung, Workbench
@@ -46,8 +47,8 @@ class Run:
 
     order: certification items in the one fixed random order that all rungs share.
     rungs_in_play: how many share the false-*meets* budget. ``results`` grows by one entry per rung.
-    refusals: why doors, by fingerprint, cannot be asked with a grammar. planned: time and money of each rung
-    by the plan, in words.
+    refusals: why doors, by fingerprint, cannot be asked with a grammar.
+    planned: what each rung takes by the plan.
     """
 
     task: Task
@@ -71,7 +72,7 @@ class Run:
     candidates: dict[str, Candidate] = field(default_factory=dict)
     outcomes: dict[str, tuple[Outcome, ...]] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
-    planned: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    planned: Mapping[str, PlannedRung] = field(default_factory=dict)
 
     @property
     def openings(self) -> dict[str, Any]:
@@ -170,9 +171,7 @@ class Run:
 
     def build(self, rung: Rung, bench: Workbench) -> Candidate:
         """Build one rung, or find it as an earlier, interrupted run left it. Raises NotBuilt as it does."""
-        said = what_knowing_costs(
-            self.results, rung.name, rung.outlook(bench), *self.planned.get(rung.name, ("", ""))
-        )
+        said = what_knowing_costs(self.results, rung.name, rung.outlook(bench), self.planned.get(rung.name))
         if said is not None:
             self.progress.tell("note", text=said)
         self.progress.tell("rung", rung=rung.name, state="building")
