@@ -95,6 +95,8 @@ def end_of_value(text: str, start: int) -> int | None:
 
 def too_deep(text: str) -> bool:
     """Whether the brackets outside strings are ever nested deeper than MAX_DEPTH."""
+    if text.count("{") + text.count("[") <= MAX_DEPTH:
+        return False  # nearly every answer: too few to be nested so deep
     depth, place = 0, 0
     while found := BRACKETS.search(text, place):
         place = found.end()
@@ -128,9 +130,9 @@ def _whole(digits: str) -> int:
 
 
 def _object(found: list[tuple[str, Any]]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for key, value in found:
-        if key in made:
-            raise NotStrictJson(f"the key {key!a} stands twice in one object")
-        made[key] = value
+    made = dict(found)
+    if len(made) < len(found):
+        last = {key: place for place, (key, _) in enumerate(found)}
+        twice = next(key for place, (key, _) in enumerate(found) if last[key] != place)
+        raise NotStrictJson(f"the key {twice!a} stands twice in one object")
     return made
