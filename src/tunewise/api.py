@@ -196,6 +196,8 @@ def decide(
                 decision = _hand_over(run, opened, budget_ended=False, staleness=stale)
         finally:
             run.runner.close()
+            if opened.teacher_door is not None:
+                opened.teacher_door.close()
         return decision
 
 

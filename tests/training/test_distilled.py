@@ -12,7 +12,6 @@ from tunewise.data import Example, Message
 from tunewise.errors import SettingError
 from tunewise.ladder import NotBuilt
 from tunewise.models.door import Answer, Price
-from tunewise.models.mock_server import running_mock
 from tunewise.models.scripted import ScriptedDoor
 from tunewise.progress import Silent
 from tunewise.rungs import distilled
@@ -196,36 +195,6 @@ def test_a_climb_says_what_the_student_keeps_of_its_teacher(tiny, tmp_path, monk
     entry = next(rung for rung in plain["rungs"] if rung["rung"] == "distilled")
     assert entry["teacher"]["items"] == 40
     assert entry["build"]["teacher"]["kept"] == 40
-
-
-def test_the_cap_of_a_run_holds_for_its_teacher(tiny, tmp_path, monkeypatch):
-    for name, numbers in (
-        ("train", range(40)),
-        ("selection", range(50, 54)),
-        ("certification", range(60, 80)),
-    ):
-        rows = [{"input": row(n).input, "output": label(n)} for n in numbers]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
-    (tmp_path / "taught.py").write_text(
-        "def teacher(messages):\n    return 'high' if int(messages[-1].content.split()[2]) % 2 else 'low'\n",
-        encoding="utf-8",
-    )
-    monkeypatch.setenv("TUNEWISE_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    log = tmp_path / "asked.log"
-    with running_mock(script="taught:teacher", log=log) as url:
-        price = "usd_per_million: {input: 100, output: 100}"
-        far = f"{{endpoint: '{url}', name: big, concurrency: 1, {price}}}"
-        text = TASK.format(tiny=tiny).replace('{scripted: "taught:teacher"}', far)
-        (tmp_path / "task.yaml").write_text(text, encoding="utf-8")
-
-        # a call reserves 0.11 and takes about 0.001, so that about 17 of them fit
-        ended = tunewise.decide("task.yaml", out="run", rungs=["distilled"], max_usd=0.125, yes=True)
-        assert (ended.ended_by, ended.result("distilled").evidence) == ("budget", None)
-        assert 0 < ended.spent["usd"] <= 0.125
-        before = len(log.read_text().splitlines())
-        assert 0 < before < 40
 
 
 def test_a_plan_says_what_goes_to_the_teachers_host_and_asks_for_a_yes(tiny, tmp_path, monkeypatch):
