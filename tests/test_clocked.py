@@ -39,7 +39,9 @@ def test_training_ends_before_its_money_passes_the_cap_and_what_it_took_is_on_re
                 clocked.tell("training", step=steps)
                 steps += 1
 
-    with pytest.raises(BudgetEnded, match=r"cap of \$0\.1.*checkpoints are kept.*--max-usd"):
+    with pytest.raises(
+        BudgetEnded, match=r"cap of \$0\.1: \$0\.100000 is spent.*checkpoints are kept.*--max-usd"
+    ):
         train()
     assert steps == 9  # the tenth would pass it together with the next step
     assert spending.usd == pytest.approx(0.1)

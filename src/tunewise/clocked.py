@@ -48,7 +48,10 @@ class Clocked:
         self._spending.check_time()
         if self._usd_per_second:
             step, self._stepped = now - self._stepped, now
-            self._spending.check_money(self._usd_per_second * (now - self._paid_until + step))
+            coming = self._usd_per_second * step
+            if not self._spending.has_room(coming + self._usd_per_second * (now - self._paid_until)):
+                self._pay()  # first, so that the message says what is spent
+                self._spending.check_money(coming)
 
     @contextmanager
     def paying(self, rung: str, usd_per_hour: float | None) -> Iterator[None]:

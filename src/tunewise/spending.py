@@ -93,11 +93,15 @@ class Spending:
                 "All that was measured is kept: raise budget.hours and run the same command again."
             )
 
-    def check_money(self, coming_usd: float = 0.0) -> None:
-        """Raise BudgetEnded when what is spent, reserved and coming passes the cap: for training."""
+    def has_room(self, coming_usd: float) -> bool:
+        """Whether what is spent, reserved and coming stays within the cap."""
         with self._lock:
             whole = self._spent + self._reserved + _units(coming_usd)
-        if self._cap is not None and whole > self._cap:
+        return self._cap is None or whole <= self._cap
+
+    def check_money(self, coming_usd: float = 0.0) -> None:
+        """Raise BudgetEnded when what is spent, reserved and coming passes the cap: for training."""
+        if not self.has_room(coming_usd):
             raise BudgetEnded(
                 f"training on would pass the cap of ${self.max_usd:.6g}: ${self.usd:.6f} is spent. All that"
                 " was measured and the checkpoints are kept: raise --max-usd or budget.usd and run the same"
