@@ -67,3 +67,8 @@ def test_a_cap_is_refused_where_the_judges_host_has_no_price(judged, tmp_path):
 def test_a_priced_judge_needs_a_yes_and_is_named(judged, tmp_path):
     with pytest.raises(SettingError, match=r"the calls to judge\.invalid \(judge\) cost money"):
         tunewise.decide(judged(PRICE), rungs=["zero-shot"], out=tmp_path / "run")
+
+
+def test_a_cap_below_nothing_is_refused(reverse_task):
+    with pytest.raises(SettingError, match="at least 0 USD was expected, got -1"):
+        tunewise.decide(reverse_task(), rungs=["zero-shot"], max_usd=-1)

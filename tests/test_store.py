@@ -347,9 +347,9 @@ def test_a_store_of_a_newer_tunewise_is_refused(path):
         Store.open(path, SETTINGS)
 
 
-def test_a_folder_that_cannot_be_created_is_a_store_error_with_what_to_do(tmp_path):
+def test_a_file_where_the_folder_is_wanted_is_a_mistake_of_the_user(tmp_path):
     (tmp_path / "runs").write_text("a file where a folder is wanted")
-    with pytest.raises(StoreError, match=r"runs.*cannot be created.*choose another folder"):
+    with pytest.raises(SettingError, match=r"runs.*a folder was expected, and a file stands in its way"):
         Store.open(tmp_path / "runs" / "mine" / "run.sqlite", SETTINGS)
 
 

@@ -31,6 +31,20 @@ def answer(
     ``confirm`` that says True to what they would cost. Raises RunError when the folder holds no decision,
     or no rung that meets and none is named; SettingError without consent; BudgetEnded at the cap.
     """
+    for _, found in answered(run, inputs, rung=rung, max_usd=max_usd, yes=yes, confirm=confirm):
+        yield found
+
+
+def answered(
+    run: str | Path,
+    inputs: Sequence[str | Sequence[Message]],
+    *,
+    rung: str | None = None,
+    max_usd: float | None = None,
+    yes: bool = False,
+    confirm: Callable[[str], bool] | None = None,
+) -> Iterator[tuple[Request, Answer]]:
+    """As ``answer``, each with what was asked; ``request.tag["passages"]`` are its chunk ids."""
     folder = Path(run)
     path = folder / "decision.json"
     if not path.is_file():
@@ -48,7 +62,7 @@ def answer(
     examples = [_as_example(given, place) for place, given in enumerate(inputs, 1)]
     requests = [candidate.request(example) for example in examples]
     _agree(candidate.door, requests, max_usd, yes, confirm)
-    yield from ask_in_order(candidate.door, requests, Spending(max_usd=max_usd))
+    yield from zip(requests, ask_in_order(candidate.door, requests, Spending(max_usd=max_usd)), strict=True)
 
 
 def _agree(

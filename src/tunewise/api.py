@@ -292,6 +292,7 @@ def _hand_over(run: Run, opened: Opened, budget_ended: bool, staleness: Stalenes
             "tokens_in": spent.tokens_in,
             "tokens_out": spent.tokens_out,
             "usd": spent.usd,
+            "usd_at_most": spent.usd_at_most,
             "seconds": spent.seconds,
         },
         baselines=_baselines(run),

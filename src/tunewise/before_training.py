@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from tunewise.decision import RungResult, mean_usd
+from tunewise.decision import RungResult
+from tunewise.evidence.unpriced import mean_usd
 from tunewise.plan_rungs import PlannedRung
 from tunewise.rungs.rung import Outlook
 

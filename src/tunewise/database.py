@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
-from tunewise.errors import RunError, StoreError
+from tunewise.errors import RunError, SettingError, StoreError
 
 _READ_ONLY = "it cannot be written; make the file and its folder writable, or choose another folder"
 _ADVICE = {
@@ -42,9 +42,14 @@ def failures_in_words(path: Path) -> Iterator[None]:
 
 
 def make_folder(folder: Path) -> None:
-    """Create ``folder`` with its parents. Raises StoreError when it cannot be created."""
+    """Create ``folder`` with its parents.
+
+    Raises SettingError where a file has its name or a parent's, StoreError when it cannot be created.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise SettingError(f"{folder}: a folder was expected, and a file stands in its way") from error
     except OSError as error:
         why = error.strerror or str(error)
         raise StoreError(

@@ -7,6 +7,7 @@ from typing import Any
 from tunewise.evidence.limits import Probe
 from tunewise.evidence.limits_in_words import latency_json, limit_flips, limit_in_words, limit_json
 from tunewise.evidence.records import Evidence, Outcome, Verdict
+from tunewise.evidence.unpriced import mean_usd, usd_why
 from tunewise.ladder import Gap, verdict_of
 
 
@@ -171,6 +172,7 @@ def rung_json(result: RungResult) -> dict[str, Any]:
         "limits": [limit_json(limit) for limit in result.probe.limits] if result.probe else [],
         "latency_ms": latency_json(result.probe, evidence.verdict),
         "usd_per_query": mean_usd(evidence.outcomes),
+        "usd_why": usd_why(evidence.outcomes),
         "calls": len(evidence.outcomes),
         "tokens_in": total(o.tokens_in for o in evidence.outcomes),
         "tokens_out": total(o.tokens_out for o in evidence.outcomes),
@@ -198,14 +200,6 @@ def total(counts: Any) -> int | None:
     """Sum of the counts, None when any is not known or there are none."""
     known = list(counts)
     return None if not known or any(count is None for count in known) else sum(known)
-
-
-def mean_usd(outcomes: Sequence[Outcome]) -> float | None:
-    """Mean price of one query in USD, None when any call has no price or there are none."""
-    prices = [o.usd for o in outcomes]
-    if not prices or any(price is None for price in prices):
-        return None
-    return sum(price for price in prices if price is not None) / len(prices)
 
 
 def mean_details(outcomes: Sequence[Outcome]) -> dict[str, float]:

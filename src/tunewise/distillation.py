@@ -10,12 +10,12 @@ from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from tunewise.decision import mean_usd
 from tunewise.errors import BudgetEnded, DoorError
 from tunewise.evidence.metrics import metric_of
 from tunewise.evidence.paired import compare_binary, compare_graded
 from tunewise.evidence.records import Outcome
 from tunewise.evidence.runner import outcome_of
+from tunewise.evidence.unpriced import mean_usd
 from tunewise.probing import sample_times
 from tunewise.rungs.distilled import Distilled, mean_of, teacher_of
 

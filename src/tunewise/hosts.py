@@ -90,9 +90,11 @@ def on_this_machine(host: str) -> bool:
 
 
 def refuse_unpriced_cap(asked: tuple[Asked, ...], cap: float | None) -> None:
-    """Raise SettingError where a cap on money is set and a host that is asked has no price."""
+    """Raise SettingError for a cap below 0, and where a host that is asked has no price to keep it by."""
     if cap is None:
         return
+    if not cap >= 0:
+        raise SettingError(f"max_usd: at least 0 USD was expected, got {cap}")
     for one in asked:
         if one.door.host is not None and one.door.price is None:
             raise SettingError(

@@ -43,7 +43,7 @@ class RowFile:
         return "row" if self.kind == "Parquet" else "line"
 
 
-def read_rows(path: Path) -> RowFile:
+def read_rows(path: Path, wanted: str = "") -> RowFile:
     """All rows of a data file. Raises DataError where it is missing, empty or of another kind or encoding."""
     kind = KINDS.get(path.suffix.lower())
     if kind is None:
@@ -54,7 +54,7 @@ def read_rows(path: Path) -> RowFile:
             f"{path}: {'this is a folder, a file was expected' if path.is_dir() else 'no such file'}"
         )
     if kind == "Parquet":
-        return _parquet(path)
+        return _parquet(path, wanted)
     text = _decode(path)
     if kind in ("CSV", "TSV"):
         found = RowFile(kind, *_split(_table(text, "\t" if kind == "TSV" else None)))
@@ -63,7 +63,7 @@ def read_rows(path: Path) -> RowFile:
     else:
         found = RowFile("JSONL", *_split(_lines(text)))
     if not found.rows and not found.broken:
-        raise DataError(f"{path}: the file holds no rows; at least 16 for certification alone are needed")
+        raise DataError(f"{path}: the file holds no rows{wanted}")
     return found
 
 
@@ -173,7 +173,7 @@ def _table(text: str, delimiter: str | None) -> Found:
             yield begins, dict(zip(header, cells, strict=True))
 
 
-def _parquet(path: Path) -> RowFile:
+def _parquet(path: Path, wanted: str) -> RowFile:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -186,5 +186,5 @@ def _parquet(path: Path) -> RowFile:
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: this is no Parquet file that pyarrow can read: {error}") from error
     if not rows:
-        raise DataError(f"{path}: the file holds no rows; at least 16 for certification alone are needed")
+        raise DataError(f"{path}: the file holds no rows{wanted}")
     return RowFile("Parquet", tuple(Row(number, row) for number, row in enumerate(rows, start=1)))

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from tunewise.decision import RungResult, mean_usd
+from tunewise.decision import RungResult
 from tunewise.economics import RungFacts, economics
+from tunewise.evidence.unpriced import mean_usd
 from tunewise.run import Run
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from tunewise.models.door import Answer
 
 _SPENT_ON_CALLS = """
-    SELECT count(*), sum(tokens_in), sum(tokens_out), sum(coalesce(usd, upper_usd))
+    SELECT count(*), sum(tokens_in), sum(tokens_out), sum(coalesce(usd, upper_usd)),
+        coalesce(max(usd IS NULL AND upper_usd > 0), 0)
     FROM (SELECT tokens_in, tokens_out, usd, upper_usd FROM calls
           UNION ALL SELECT tokens_in, tokens_out, usd, upper_usd FROM failures)
 """
@@ -36,7 +37,8 @@ class Spent:
     calls: answers received, the errored ones among them. tokens_in, tokens_out: as far as the doors
     told, None when calls were made and none was told. usd: prices of the calls (where a priced door
     could not tell one, what was reserved for it) and other costs; None when there were calls and
-    nothing had a price. seconds: wall time, this session up to now included.
+    nothing had a price. usd_at_most: whether such a reserve is part of ``usd``. seconds: wall time, this
+    session up to now included.
     """
 
     calls: int = 0
@@ -44,6 +46,7 @@ class Spent:
     tokens_out: int | None = 0
     usd: float | None = 0.0
     seconds: float = 0.0
+    usd_at_most: bool = False
 
 
 class Account:
@@ -53,7 +56,8 @@ class Account:
         sums = connection.execute(_SPENT_ON_CALLS).fetchone()
         (costs,) = connection.execute("SELECT sum(usd) FROM costs").fetchone()
         (before,) = connection.execute(_SECONDS_BEFORE, {"session": session}).fetchone()
-        self._calls, self._tokens_in, self._tokens_out, self._usd = sums
+        self._calls, self._tokens_in, self._tokens_out, self._usd, at_most = sums
+        self._at_most = bool(at_most)
         self._seconds_before = before or 0.0
         self.pay(costs)
 
@@ -62,6 +66,7 @@ class Account:
         self._calls += 1
         self._tokens_in = _added(self._tokens_in, answer.tokens_in)
         self._tokens_out = _added(self._tokens_out, answer.tokens_out)
+        self._at_most |= answer.usd is None and bool(upper_usd)
         self.pay(upper_usd if answer.usd is None else answer.usd)
 
     def pay(self, usd: float | None) -> None:
@@ -77,6 +82,7 @@ class Account:
             tokens_out=nothing if self._tokens_out is None else self._tokens_out,
             usd=nothing if self._usd is None else self._usd,
             seconds=self._seconds_before + seconds,
+            usd_at_most=self._at_most,
         )
 
 

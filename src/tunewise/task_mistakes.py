@@ -12,6 +12,8 @@ from tunewise.marked_yaml import Lines, Place, nearest
 # Places where pydantic's location names the branch of a union, which is no key of the file.
 _UNIONS = frozenset({("model",), ("tune", "model"), ("judge", "model"), ("teacher", "model"), ("examples",)})
 
+_NOT_IN_FILES = ("metric_options",)  # a file writes them under ``metric``
+
 _EXPECTED: Mapping[str, str] = {
     "name": "letters, digits, '.', '_' and '-' were expected, since it names the run's folder",
     "endpoint": "a URL was expected (http://HOST:PORT/v1 or https://...)",
@@ -80,7 +82,11 @@ def _known_keys(detail: ErrorDetails, top: type[BaseModel]) -> tuple[str, ...]:
             found = below
         elif len(found) > 1:  # the branch of a union is named after the key that chose it
             found = [section for section in found if part in section.model_fields] or found
-    return tuple(name for name, field in found[0].model_fields.items() if not field.exclude)
+    return tuple(
+        name
+        for name, field in found[0].model_fields.items()
+        if not field.exclude and name not in _NOT_IN_FILES
+    )
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:

@@ -6,7 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from tunewise.cli.main import app
+from tunewise.data import Message
 from tunewise.errors import SettingError
+from tunewise.models.door import Answer, Decoding, Request
 
 ROWS = [{"id": n, "output": str(n % 3), "reference": "0"} for n in range(30)]
 
@@ -51,3 +53,17 @@ def test_the_number_of_files_is_checked(outputs):
         raise run("--metric", "exact", outputs, outputs).exception
     with pytest.raises(SettingError, match=r"two files \(a, then b\) expected, got 1"):
         raise run("--metric", "exact", "--compare", outputs).exception
+
+
+def test_init_tells_what_it_wrote_as_json(tmp_path):
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps({"input": f"q{n}", "output": f"a{n}"}) + "\n" for n in range(40)))
+    done = CliRunner().invoke(app, ["init", str(data), "--json"])
+    assert json.loads(done.stdout) == {"task_file": str(tmp_path / "task.yaml"), "examples": str(data)}
+
+
+def test_answer_names_the_passages_that_were_in_a_prompt(monkeypatch):
+    request = Request((Message("user", "q"),), Decoding(8), tag={"passages": ["handbook.md#leave"]})
+    monkeypatch.setattr("tunewise.answering.answered", lambda *_, **__: iter([(request, Answer("a"))]))
+    done = CliRunner().invoke(app, ["answer", "run"], input="q\n")
+    assert json.loads(done.stdout)["passages"] == ["handbook.md#leave"]

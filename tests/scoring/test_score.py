@@ -220,3 +220,20 @@ def test_references_that_break_the_declared_form_are_refused_with_their_lines_as
     assert f"{path}:2: output.json_schema: a" in str(refused.value)
     assert f"{path}:4: output.json_schema: a" in str(refused.value)
     assert tunewise.score(path, "json_fields").rows == 4
+
+
+def test_an_empty_file_has_no_rows_and_no_word_of_certification(tmp_path):
+    with pytest.raises(DataError, match=r"the file holds no rows$"):
+        tunewise.score(write(tmp_path, []), "exact")
+
+
+def test_a_metric_of_form_sends_its_form_to_the_task_file(tmp_path):
+    with pytest.raises(SettingError, match=r"declared under output\.regex: declare output\.regex in a task"):
+        tunewise.score(write(tmp_path, [{"output": "a"}]), "regex", options={"pattern": "x"})
+
+
+def test_a_reference_itself_that_an_own_metric_gives_less_than_1_is_not_said_to_differ(tmp_path, monkeypatch):
+    (tmp_path / "half_metric.py").write_text("def half(output, references): return 0.5")
+    monkeypatch.chdir(tmp_path)
+    found = tunewise.score(write(tmp_path, [{"output": "x", "reference": "x"}]), "python:half_metric:half")
+    assert found.failures[0].why == "it is a reference, and still the metric gives 0.5"

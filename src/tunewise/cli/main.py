@@ -34,14 +34,20 @@ Seed = Annotated[int, typer.Option(help="Order of certification, draws of exampl
 TaskFile = Annotated[Path, typer.Argument(metavar="TASK", help="The task file (YAML).")]
 
 
+_VERBS_THAT_RESUME = {"decide", "train", "bench"}
+
+
 def main() -> None:
     """Entry point: user mistakes exit with 2 and no traceback, failures of the world with 1."""
     try:
         app()
     except TunewiseError as error:
         print(f"tunewise: {error}", file=sys.stderr)
-        if isinstance(error, (WorldError, BudgetEnded)):
-            print("What was measured is kept; the same command goes on from there.", file=sys.stderr)
+        if isinstance(error, (WorldError, BudgetEnded)) and _VERBS_THAT_RESUME & set(sys.argv[1:2]):
+            print(
+                "What was measured, if anything, is kept; the same command goes on from there.",
+                file=sys.stderr,
+            )
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         print("\ntunewise: stopped; the same command goes on from here.", file=sys.stderr)
@@ -71,6 +77,7 @@ def init(
         Path | None, typer.Option(help="Where to write; default: task.yaml beside the data.")
     ] = None,
     force: Annotated[bool, typer.Option(help="Overwrite the file if it exists.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a commented task file from a data file."""
     from tunewise.scaffold import init_task
@@ -80,6 +87,9 @@ def init(
         raise SettingError(f"{target} exists already; give another --out, or --force to overwrite it")
     text = init_task(data, target)
     target.write_text(text, encoding="utf-8")
+    if as_json:
+        _print_json({"task_file": str(target), "examples": str(data)})
+        return
     print(f"Wrote {target}. Read it, set the target, then: tunewise check {target}")
 
 
@@ -112,7 +122,7 @@ def decide(
     exhaustive: Annotated[
         bool, typer.Option("--exhaustive", help="Measure every rung on all items.")
     ] = False,
-    max_usd: Annotated[float | None, typer.Option(help="Never spend more than this.")] = None,
+    max_usd: Annotated[float | None, typer.Option(min=0, help="Never spend more than this.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Agree to calls that cost money.")] = False,
     guard: Annotated[
         str | None, typer.Option(help="Forgetting guard: on, full (no time budget) or off.")
@@ -160,15 +170,15 @@ def answer(
     as_json: AsJson = False,
 ) -> None:
     """Run the winner of a run on new inputs."""
-    from tunewise.api import answer as answer_inputs
+    from tunewise.answering import answered
     from tunewise.inputs import read_inputs
 
     given = read_inputs(inputs, sys.stdin)
     answers = []
-    for place, (text, found) in enumerate(
+    for place, (text, (request, found)) in enumerate(
         zip(
             (shown for shown, _ in given),
-            answer_inputs(
+            answered(
                 run,
                 [asked for _, asked in given],
                 rung=rung,
@@ -180,6 +190,8 @@ def answer(
         )
     ):
         row = {"input": text, "output": found.text, "status": found.status, "finish": found.finish}
+        if "passages" in request.tag:
+            row["passages"] = request.tag["passages"]
         if found.error:
             row["error"] = found.error
         answers.append(row)

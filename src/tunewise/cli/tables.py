@@ -9,6 +9,7 @@ from rich.table import Table
 
 from tunewise.cli.economics_table import print_economics, print_limits
 from tunewise.cli.guard_table import print_guard
+from tunewise.report.further import further_figures
 
 if TYPE_CHECKING:
     from tunewise.planning import Plan
@@ -37,6 +38,8 @@ def print_decision(decision: dict[str, Any], folder: Path) -> None:
     for rung in decision["rungs"]:
         if "skipped_because" in rung:
             console.print(f"{rung['rung']}: skipped, {escape(rung['skipped_because'])}", style="dim")
+        elif further := further_figures(rung):
+            console.print(f"{rung['rung']}: {escape(further)}", style="dim", soft_wrap=True, highlight=False)
     _print_held(console, decision)
     console.print()
     console.print(escape(decision["reasons"][0]), style="bold", soft_wrap=True)
@@ -51,7 +54,8 @@ def print_decision(decision: dict[str, Any], folder: Path) -> None:
     print_economics(console, decision)
     _print_staleness(console, decision)
     spent = decision["spent"]
-    usd = "" if spent["usd"] is None else f", {spent['usd']:.4f} USD"
+    bound = "at most " if spent.get("usd_at_most") else ""
+    usd = "" if spent["usd"] is None else f", {bound}{spent['usd']:.4f} USD"
     console.print(
         f"\nSpent {spent['calls']} calls, {spent['seconds']:.0f} s{usd}."
         f" These certification items were opened {decision['openings']['number']} time(s).",

@@ -12,6 +12,7 @@ from tunewise.evidence.judgement import judge
 from tunewise.evidence.quantiles import Quantile, quantile
 from tunewise.evidence.records import Outcome, Verdict
 from tunewise.evidence.sequential import ExactTest, looks_for
+from tunewise.evidence.unpriced import why_no_usd
 
 SHARE = 0.95  # of calls must keep a limit
 TOLERANCE = 0.02  # so that *meets* proves at least 93 %
@@ -135,8 +136,7 @@ def read_limits(
         found.append(_read("latency", times, latency_ms, alpha, None))
     if usd is not None:
         priced = [c.usd for c in calls]
-        unknown = any(c.usd is None and c.seconds is not None for c in calls)
-        why = "the calls have no price: give model.usd_per_million or tune.usd_per_hour" if unknown else None
+        why = why_no_usd((c.usd, c.tokens_in) for c in calls if c.seconds is not None)
         found.append(_read("cost", priced, usd, alpha, why))
     return tuple(found)
 

@@ -14,6 +14,7 @@ from tunewise.decision import Decision, RungResult, rung_json, total
 from tunewise.evidence.records import Outcome
 from tunewise.report import charts
 from tunewise.report.cost_chart import cost_of_a_day
+from tunewise.report.further import further_figures
 
 # The page must stay under 2 MB for 1,000 items: long texts are cut, and the side-by-side table stops.
 MOST_CHARACTERS = 400
@@ -61,7 +62,7 @@ def _bars(measured: Sequence[RungResult]) -> tuple[list[charts.Bar], str]:
         bars.append(
             charts.Bar(
                 rung=result.rung,
-                verdict=e.verdict,
+                verdict=result.verdict or e.verdict,  # of quality, limits and guard together
                 estimate=e.estimate,
                 low=0.0 if e.low is None else e.low,
                 high=1.0 if e.high is None else e.high,
@@ -85,6 +86,7 @@ def _row(result: RungResult) -> dict[str, Any]:
     if result.evidence is not None:
         tokens = _tokens_per_query(result.evidence.outcomes)
         row["tokens_per_query"] = None if tokens is None else round(tokens)
+        row["further"] = further_figures(row)
     return row
 
 

@@ -220,4 +220,6 @@ def _why(row: OutputRow, score: Score) -> str:
         return str(said)
     if not row.references:
         return "below 1"
+    if any(reference_text(reference) == row.output for reference in row.references):
+        return f"it is a reference, and still the metric gives {score.value}"
     return f"{shown(reference_text(row.references[0]))} was expected, got {shown(row.output)}"

@@ -64,7 +64,8 @@ def settings_of(
     if task is not None and task.metric == name:
         given = {**task.metric_options, **given}
     if wrong := option_mistakes(name, given, Lines()):
-        raise SettingError("; ".join(text for _, text in wrong))
+        form = f"; its form is declared under output.{name}: {_how(name)}" if name in FORM_KEYS else ""
+        raise SettingError("; ".join(text for _, text in wrong) + form)
     files = {"schema": schema, "xsd": xsd}
     for option, path in files.items():
         if path is not None and not Path(path).is_file():
@@ -117,10 +118,14 @@ def output_of(settings: ScoreSettings) -> Output:
         output = output.model_copy(update={"choices": settings.choices})
     metric = settings.metric
     if metric in FORM_KEYS and getattr(output, metric) is None:
-        flag = FLAG_OF.get(metric)
-        how = f"give {flag}" if flag else f"declare output.{metric} in a task file and give --task"
-        raise SettingError(f"metric {metric} checks a declared form, and there is none: {how}")
+        raise SettingError(f"metric {metric} checks a declared form, and there is none: {_how(metric)}")
     return output
+
+
+def _how(metric: str) -> str:
+    """How its form is given to ``tunewise score``."""
+    flag = FLAG_OF.get(metric)
+    return f"give {flag}" if flag else f"declare output.{metric} in a task file and give --task"
 
 
 FLAG_OF = {"json_schema": "--schema FILE", "xml_schema": "--xsd FILE", "choices": "--choice, twice or more"}
