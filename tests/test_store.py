@@ -445,3 +445,14 @@ def test_the_run_can_be_copied_and_opened_elsewhere_after_it_was_closed(path, tm
     with Store.open(tmp_path / "copy.sqlite", SETTINGS) as copy:
         assert copy.verify() == []
         assert copy.spent().calls == 21
+
+
+def test_a_sum_says_when_a_reserve_stands_in_for_a_price_that_no_host_told(path):
+    with Store.open(path, SETTINGS) as store:
+        request = Request((Message("user", "q"),), Decoding())
+        store.record_calls([Call("a", Answer("x", usd=0.1), "d", "build", "r", request, 0.5)])
+        assert (store.spent().usd, store.spent().usd_at_most) == (0.1, False)
+        store.record_calls([Call("b", Answer("x"), "d", "build", "r", request, 0.5)])
+        assert (store.spent().usd, store.spent().usd_at_most) == (0.6, True)
+    with Store.open(path, SETTINGS) as store:
+        assert store.spent().usd_at_most

@@ -73,3 +73,12 @@ def test_options_stand_under_metric_only(tmp_path):
     path.write_text(path.read_text() + "metric_options: {}\n")
     with pytest.raises(TaskFileError, match="line 5: metric_options: unknown key; write metric"):
         load_task(path)
+
+
+def test_a_key_that_a_file_may_not_hold_is_not_offered_among_the_known_ones(tmp_path):
+    path = tmp_path / "task.yaml"
+    path.write_text("name: t\nexamples: rows.jsonl\nmetric: exact\ntarget: 0.9\nbudgit: 3\n")
+    with pytest.raises(TaskFileError) as refused:
+        load_task(path)
+    assert "known here: name" in str(refused.value)
+    assert "metric_options" not in str(refused.value)
