@@ -8,7 +8,8 @@ pytest.importorskip("trl")
 
 from tunewise.data import Example, Message
 from tunewise.evidence.records import Score
-from tunewise.planning import Lengths, _planned
+from tunewise.plan_lengths import Lengths
+from tunewise.plan_rungs import planned_rung
 from tunewise.progress import Silent
 from tunewise.retrieval.chunking import Chunk
 from tunewise.retrieval.index import Retriever
@@ -179,6 +180,6 @@ def test_without_documents_or_weights_it_cannot_help_and_the_plan_counts_its_pas
     low, high = RagLora().outlook(bench).passage_tokens
     assert 0 < low < high
     lengths = Lengths((50,), (10,), exact=True, max_new_tokens=4)
-    planned = _planned(RagLora().outlook(bench), "rag-lora", lengths, bench.door, (16, 16), None)
+    planned = planned_rung(RagLora().outlook(bench), "rag-lora", lengths, bench.door, (16, 16), None)
     assert planned.train_tokens == round(40 * 1.0 * (50 + 10 + (low + high) / 2))
     assert RagLora().outlook(bench).train_rows == 40
