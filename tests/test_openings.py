@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import tunewise
-from tunewise.errors import DoorError, RunError, StoreError
+from tunewise.errors import DoorError, RunError, SettingError, StoreError
 from tunewise.models.scripted import ScriptedDoor
 from tunewise.openings import Opening, next_opening, opening_number
 
@@ -64,7 +64,9 @@ def test_runs_that_open_at_the_same_time_get_different_numbers():
 def test_a_folder_that_cannot_be_written_stops_the_run_with_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TUNEWISE_HOME", str(tmp_path / "file" / "home"))
-    with pytest.raises(StoreError, match=r"openings?.*|opened") as caught:
+    with pytest.raises(
+        SettingError, match=r"record of opened certification items.*a file stands in"
+    ) as caught:
         opening_number(ROWS, "a")
     assert "TUNEWISE_HOME" in str(caught.value)
 

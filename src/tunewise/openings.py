@@ -15,7 +15,7 @@ from pathlib import Path
 from platformdirs import user_data_dir
 
 from tunewise.database import connect, failures_in_words, make_folder, transaction
-from tunewise.errors import StoreError
+from tunewise.errors import SettingError, StoreError
 
 _TABLE = """
     CREATE TABLE IF NOT EXISTS openings (
@@ -95,8 +95,8 @@ def _ledger() -> Iterator[sqlite3.Connection]:
         with failures_in_words(path), closing(connect(path, pragmas=("synchronous=FULL",))) as ledger:
             ledger.execute(_TABLE)
             yield ledger
-    except StoreError as error:
-        raise StoreError(
+    except (StoreError, SettingError) as error:  # a file in the way of the folder is the user's to mend
+        raise type(error)(
             f"the record of opened certification items cannot be kept, and without it a verdict could be "
             f"tried again until it pleases: {error} Set TUNEWISE_HOME to a folder that can be written."
         ) from error

@@ -50,7 +50,7 @@ def test_failed_calls_are_tried_both_ways():
 def test_cost_is_read_per_call_and_without_a_price_proves_nothing():
     (dear,) = read_limits(calls(100, 0, usd=0.002), None, 0.001, ALPHA)
     assert (dear.verdict, dear.within) == ("falls_short", 0)
-    (unknown,) = read_limits(calls(100, 0, usd=None), None, 0.001, ALPHA)
+    (unknown,) = read_limits([ProbeCall(0.1, tokens_in=3)] * 100, None, 0.001, ALPHA)
     assert (unknown.verdict, unknown.within) == ("not_proved", None)
     assert "have no price" in limit_in_words(unknown)
 

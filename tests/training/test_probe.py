@@ -82,16 +82,17 @@ def test_a_model_that_cannot_be_estimated_or_a_file_that_cannot_be_written_fails
     assert "could not be kept" in against_estimate(str(tiny), facts)["not_kept"]
 
 
-def test_the_lora_rung_s_trainer_watches_memory_after_the_first_step(tiny, rows, tmp_path, own_home):
+@pytest.mark.parametrize("lean", [False, True])
+def test_the_lora_rung_s_trainer_watches_memory_after_the_first_step(tiny, rows, tmp_path, own_home, lean):
     from tunewise.progress import Silent
     from tunewise.training.recipe import Recipe, train
 
-    recipe = Recipe(1e-3, 1.0, 0.0, 1.0, 4, 8, 0, "fp32")
+    recipe = Recipe(1e-3, 1.0, 0.0, 1.0, 4, 8, 0, "fp32", lean=lean)
     trained = train(tiny, rows, (), recipe, tmp_path / "work", Silent())
     seen = trained.facts["memory"]
     assert seen["pass_tokens"] >= seen["pass_logits"] > 0
     found = against_estimate(str(tiny), trained.facts)
-    assert found["ratio"] == pytest.approx(
-        1.0, abs=0.6
-    )  # at this size masks and rotations weigh as much as layers
+    assert found["ratio"] == pytest.approx(found["measured_gib"] / found["estimated_gib"], rel=0.01)
+    if not lean:  # a model this small is mostly masks and rotations, which lean layers hold more of at once
+        assert found["ratio"] == pytest.approx(1.0, abs=0.6)
     assert json.loads(calibration_file().read_text())["source"] == "train"
