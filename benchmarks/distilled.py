@@ -34,6 +34,8 @@ def prepare(data: Path, out: Path, rows: int, certified: int, epochs: float, mod
     """Rows and the task file, once."""
     if (out / "task.yaml").is_file():
         return
+    from tunewise.near import normalised
+
     out.mkdir(parents=True, exist_ok=True)
     given = {
         name: [
@@ -43,7 +45,9 @@ def prepare(data: Path, out: Path, rows: int, certified: int, epochs: float, mod
         ]
         for name in ("train", "test")
     }
-    train, test = some(given["train"], 2 * rows + 40), some(given["test"], certified)
+    test = some(given["test"], certified)
+    asked = {normalised(r["input"]) for r in test}  # some test rows stand in the train file as well
+    train = some((r for r in given["train"] if normalised(r["input"]) not in asked), 2 * rows + 40)
     write(out / "train.jsonl", (pick(r, "input", "output") for r in train[:rows]))
     write(out / "selection.jsonl", (pick(r, "input", "output") for r in train[rows : rows + 40]))
     write(out / "unlabelled.jsonl", (pick(r, "input") for r in train[rows + 40 :]))

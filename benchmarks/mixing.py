@@ -42,9 +42,13 @@ training: {{epochs: {epochs}{mix}}}
 
 def prepare(data: Path, out: Path, rows: int, epochs: float, model: str) -> None:
     """Rows and one task file for each arm."""
+    from tunewise.near import normalised
+
     out.mkdir(parents=True, exist_ok=True)
-    train = some(read(data / "extraction_e2e/e2e_train.jsonl"), rows + 8)
     test = some(read(data / "extraction_e2e/e2e_test.jsonl"), HELD_OUT)
+    asked = {normalised(r["input"]) for r in test}
+    found = (r for r in read(data / "extraction_e2e/e2e_train.jsonl") if normalised(r["input"]) not in asked)
+    train = some(found, rows + 8)
     write(out / "train.jsonl", (pick(r, "input", "output") for r in train[:rows]))
     write(out / "selection.jsonl", (pick(r, "input", "output") for r in train[rows:]))
     write(out / "certification.jsonl", (pick(r, "input", "output") for r in test))

@@ -42,10 +42,14 @@ def prepare(
     """Rows, documents and the task file, once."""
     if (out / "task.yaml").is_file():
         return
+    from tunewise.near import normalised
+
     documents = out / "documents"
     documents.mkdir(parents=True, exist_ok=True)
-    dev = some(read(data / "policy_qa/policyqa_dev.jsonl"), rows + 24)
     test = some(read(data / "policy_qa/policyqa_test.jsonl"), 900)[-certified:]
+    asked = {normalised(question(r)["input"]) for r in test}
+    found = read(data / "policy_qa/policyqa_dev.jsonl")
+    dev = some((r for r in found if normalised(question(r)["input"]) not in asked), rows + 24)
     write(out / "train.jsonl", (question(r) for r in dev[:rows]))
     write(out / "selection.jsonl", (question(r) for r in dev[rows:]))
     write(out / "certification.jsonl", (question(r) for r in test))
