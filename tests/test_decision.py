@@ -55,7 +55,7 @@ def test_the_choice_is_the_lightest_rung_that_meets_even_when_a_heavier_one_is_b
     [
         (["falls_short", "falls_short"], False, "falls_short", 3),
         (["falls_short", "not_proved"], False, "not_proved", 4),
-        (["falls_short"], True, "falls_short", 5),
+        (["falls_short"], True, "not_proved", 5),
         ([], True, "not_proved", 5),
         (["falls_short", "meets"], True, "meets", 0),
     ],
@@ -77,9 +77,7 @@ def test_not_proved_is_never_called_success_and_is_listed_as_maybe_enough():
 
 def test_the_sentence_states_target_tolerance_and_what_was_proved():
     made = decision([measured("few-shot", "meets", 0.95)])
-    assert made.sentence.startswith(
-        "Use few-shot: it meets 0.90 exact within 2.0 points: proved at least 0.880"
-    )
+    assert made.sentence.startswith("Use few-shot: it meets 0.90 exact within 2 points: proved at least 0.88")
 
 
 def test_the_highest_target_that_still_holds_is_low_plus_tolerance():
@@ -145,3 +143,36 @@ def test_a_chosen_tuned_rung_says_when_its_general_ability_was_not_measured():
         "What lora lost of its base's general ability was not measured: no general benchmark data is named: "
         "set guard.data."
     )
+
+
+@pytest.mark.parametrize(
+    ("target", "tolerance", "said"),
+    [
+        (0.9, 0.02, "0.90 exact within 2 points: proved at least 0.88 "),
+        (0.995, 0.0047, "0.995 exact within 0.47 points: proved at least 0.99 "),
+        (0.85, 0.0238, "0.85 exact within 2.4 points: proved at least 0.826 "),
+        (0.5, 0.01, "0.50 exact within 1 point: proved at least 0.49 "),
+        (0.999, 0, "0.999 exact: proved at least 0.999 "),
+    ],
+)
+def test_what_was_proved_is_cut_off_and_never_rounded_up(target, tolerance, said):
+    chosen = choose(
+        [measured("a", "meets", 0.95)], metric="exact", target=target, tolerance=tolerance, budget_ended=False
+    )
+    assert chosen["reasons"][0].startswith(f"Use a: it meets {said}")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "facts", "ended_by"),
+    [
+        (["not_proved"], {"stops": True}, "on_not_proved: stop"),
+        (["not_proved"], {}, "every rung was tried"),
+        (["falls_short"], {"stops": True}, "every rung was tried"),
+        (["meets", "falls_short"], {"budget_ended": True}, "budget"),
+        (["falls_short", "meets"], {}, "meets"),
+    ],
+)
+def test_what_ended_the_run_is_told_as_it_was(verdicts, facts, ended_by):
+    results = [measured(f"r{i}", v) for i, v in enumerate(verdicts)]
+    given = {"budget_ended": False, **facts}
+    assert choose(results, metric="exact", target=0.9, tolerance=0.02, **given)["ended_by"] == ended_by

@@ -20,7 +20,8 @@ ALLOWED = {
     "progress": set(),
     "splits": {"errors", "data", "near", "task"},
     "ladder": {"evidence"},
-    "decision": {"evidence", "ladder"},
+    "bar": set(),
+    "decision": {"bar", "evidence", "ladder"},
     "retrieval": {"errors", "data"},
     "advice": {
         "errors",

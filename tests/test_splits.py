@@ -374,3 +374,10 @@ def test_real_rows_split_as_asked_and_their_near_duplicates_stay_together() -> N
     for row in rows:
         assert first.setdefault(normalised(row.input), of[row.key]) == of[row.key]
     assert parts.clusters < len(rows)
+
+
+def test_selection_without_what_stands_in_certification_drops_every_row_of_the_same_words() -> None:
+    twice = [example(LONG, line=7), example(LONG.upper() + "!", line=8, output="other")]
+    parts = parts_from_files([], [*unlike(5, start=90), *twice], [*unlike(20), example(LONG, line=21)])
+    assert [row.line for row in parts.clean_selection()] == [row.line for row in unlike(5, start=90)]
+    assert len(parts.selection) == 7

@@ -7,6 +7,7 @@ from pathlib import Path
 from tunewise.data import Example, Message
 from tunewise.errors import DataError, RunError, SettingError
 from tunewise.hosts import Asked, priced_hosts, refuse_unpriced_cap
+from tunewise.inputs import read_decision
 from tunewise.models.asking import ask_in_order, bound
 from tunewise.models.door import Answer, Door, Request
 from tunewise.models.open import open_door
@@ -46,14 +47,12 @@ def answered(
 ) -> Iterator[tuple[Request, Answer]]:
     """As ``answer``, each with what was asked; ``request.tag["passages"]`` are its chunk ids."""
     folder = Path(run)
-    path = folder / "decision.json"
-    if not path.is_file():
-        raise RunError(f"{folder} holds no decision.json: run `tunewise decide TASK --out {folder}` first")
-    decision = json.loads(path.read_text(encoding="utf-8"))
+    decision = read_decision(folder)
     name = rung or decision["choice"]
     if name is None:
         raise RunError(
-            f"{path}: no rung meets the target, so there is no winner to answer with; name one with --rung"
+            f"{folder / 'decision.json'}: no rung meets the target, so there is no winner to answer with;"
+            " name one with --rung"
         )
     built = folder / "rungs" / name
     if not built.is_dir():

@@ -17,6 +17,7 @@ from tunewise.answering import answer, tunable
 from tunewise.asked_after import ask_after
 from tunewise.clocked import Clocked
 from tunewise.data import Example, read_examples
+from tunewise.database import failures_in_words
 from tunewise.decision import Decision, RungResult, choose
 from tunewise.errors import SettingError
 from tunewise.evidence.baselines import baselines
@@ -89,6 +90,8 @@ def open_task(path_or_task: str | Path | Task, seed: int = 0) -> Opened:
 
     Raises TaskFileError, DataError or SettingError for all that the user can mend.
     """
+    if not 0 <= seed < 2**32:
+        raise SettingError(f"seed: a whole number from 0 to {2**32 - 1} was expected, got {seed}")
     task = path_or_task if isinstance(path_or_task, Task) else load_task(Path(path_or_task))
     parts, form, warnings = read_parts(task)
     refuse_wrong_references(task, parts)
@@ -128,16 +131,23 @@ def read_parts(task: Task) -> tuple[Parts, str, tuple[str, ...]]:
     return split_examples(read.examples, task.split), read.format, read.warnings
 
 
-def check(path_or_task: str | Path | Task, *, seed: int = 0, rungs: Sequence[str] | None = None) -> Plan:
+def check(
+    path_or_task: str | Path | Task,
+    *,
+    seed: int = 0,
+    rungs: Sequence[str] | None = None,
+    exhaustive: bool = False,
+) -> Plan:
     """What ``decide`` would do, what it would take, and what the data can prove. Sends nothing to a host.
 
-    A model on this machine is asked a few prompts, so that the plan has times.
+    A model on this machine is asked a few prompts, so that the plan has times. exhaustive: every rung is
+    asked every certification item.
     """
     opened = open_task(path_or_task, seed)
     bench = opened.bench(Path(), seed, Silent())
     refuse_too_long(bench)
     reasons = static_reasons(rungs_for(), bench, _known(rungs))
-    return make_plan(opened, rungs_for(), reasons, bench, measure_speed(bench))
+    return make_plan(opened, rungs_for(), reasons, bench, measure_speed(bench), exhaustive)
 
 
 def decide(
@@ -173,7 +183,7 @@ def decide(
     if len(reasons) == len(rungs_for()):
         said = "\n".join(f"  - {name}: {why}" for name, why in reasons.items())
         raise SettingError(f"no rung can be tried:\n{said}")
-    plan = make_plan(opened, rungs_for(), reasons, bench)
+    plan = make_plan(opened, rungs_for(), reasons, bench, exhaustive=exhaustive)
     in_play = [rung.name for rung in rungs_for() if rung.name not in reasons]
     _agree(plan, opened, doors_asked(opened, in_play), max_usd, yes, confirm)
     after = task.knowledge.documents_after if task.knowledge is not None else None
@@ -279,7 +289,12 @@ def _hand_over(run: Run, opened: Opened, budget_ended: bool, staleness: Stalenes
     spent = store.spent()
     in_play: Any = store.frozen("rungs in play")
     chosen = choose(
-        run.results, metric=task.metric, target=task.target, tolerance=task.zone, budget_ended=budget_ended
+        run.results,
+        metric=task.metric,
+        target=task.target,
+        tolerance=task.zone,
+        budget_ended=budget_ended,
+        stops=task.on_not_proved == "stop" and not run.exhaustive,
     )
     decision = Decision(
         task=task.name,
@@ -320,7 +335,8 @@ def _hand_over(run: Run, opened: Opened, budget_ended: bool, staleness: Stalenes
     if run.measures.judge is not None and (count := write_to_label(run.folder / "to_label.jsonl", run)):
         text = f"{count} answers for people to label: {run.folder / 'to_label.jsonl'} (see judge.labels)"
         run.progress.tell("note", text=text)
-    write_report(run.folder / "report.html", decision, run.outcomes, run.order)
+    with failures_in_words(run.folder / "report.html"):
+        write_report(run.folder / "report.html", decision, run.outcomes, run.order)
     return decision
 
 
@@ -341,10 +357,12 @@ def _baselines(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader never sees half a file."""
+    """Write JSON so that a reader never sees half a file. Raises StoreError where it cannot be written."""
     half = path.with_name(path.name + ".part")
-    half.write_text(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(half, path)
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    with failures_in_words(path):
+        half.write_text(text, encoding="utf-8")
+        os.replace(half, path)
 
 
 def versions() -> dict[str, str]:

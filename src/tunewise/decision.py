@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tunewise.bar import Bar, in_short
 from tunewise.evidence.limits import Probe
 from tunewise.evidence.limits_in_words import latency_json, limit_flips, limit_in_words, limit_json
 from tunewise.evidence.records import Evidence, Outcome, Verdict
@@ -219,10 +220,13 @@ def choose(
     target: float,
     tolerance: float,
     budget_ended: bool,
+    stops: bool = False,
 ) -> dict[str, Any]:
     """The fields of a Decision that follow from the results: choice, verdict, reasons, what would change it.
 
-    The choice is the lightest rung whose verdict is ``meets``. ``not_proved`` never counts as success.
+    The choice is the lightest rung whose verdict is ``meets``. ``not_proved`` never counts as success, and a
+    budget that ended the run leaves open what the rungs above could do. stops: the climb ends at a rung that
+    is not proved (``on_not_proved: stop``).
     """
     measured = [r for r in results if r.evidence is not None]
     meeting = [r for r in measured if r.verdict == "meets"]
@@ -230,11 +234,14 @@ def choose(
     choice = meeting[0] if meeting else None
     lighter = measured[: measured.index(choice)] if choice else measured
     maybe = [r.rung for r in lighter if r.rung in undecided]
-    verdict: Verdict = "meets" if choice else ("not_proved" if undecided or not measured else "falls_short")
-    if choice:
-        ended_by = "meets"
-    elif budget_ended:
+    open_yet = bool(undecided) or not measured or budget_ended
+    verdict: Verdict = "meets" if choice else ("not_proved" if open_yet else "falls_short")
+    if budget_ended:
         ended_by = "budget"
+    elif choice:
+        ended_by = "meets"
+    elif stops and undecided:
+        ended_by = "on_not_proved: stop"
     else:
         ended_by = "every rung was tried"
     bar = Bar(metric, target, tolerance)
@@ -246,25 +253,6 @@ def choose(
         "maybe_enough": tuple(maybe),
         "ended_by": ended_by,
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """What is to be met: ``target`` of ``metric`` within ``tolerance``, all in the metric's unit."""
-
-    metric: str
-    target: float
-    tolerance: float
-
-    def __str__(self) -> str:
-        if self.tolerance == 0:
-            return f"{self.target:.2f} {self.metric}"
-        return f"{self.target:.2f} {self.metric} within {100 * self.tolerance:.1f} points"
-
-    @property
-    def proved(self) -> float:
-        """What a ``meets`` proves at least."""
-        return self.target - self.tolerance
 
 
 def figures(evidence: Evidence) -> str:
@@ -286,8 +274,7 @@ def _reasons(
     lines = []
     if choice and choice.evidence:
         lines.append(
-            f"Use {choice.rung}: it meets {bar}: proved at least {bar.proved:.3f}"
-            f" ({figures(choice.evidence)})."
+            f"Use {choice.rung}: it meets {bar}: proved at least {bar.at_least} ({figures(choice.evidence)})."
         )
         if choice.probe is not None:
             lines += [f"Its {limit_in_words(limit)}." for limit in choice.probe.limits]
@@ -328,7 +315,7 @@ def general_ability(choice: RungResult) -> list[str]:
 
 def _in_words(evidence: Evidence, bar: Bar) -> str:
     if evidence.verdict == "falls_short":
-        return f"falls short of {bar.target:.2f} ({figures(evidence)})"
+        return f"falls short of {in_short(bar.target)} ({figures(evidence)})"
     if evidence.verdict == "meets":
         return f"meets {bar} ({figures(evidence)})"
     more = f"; about {evidence.more_items} more items would settle it" if evidence.more_items else ""

@@ -22,7 +22,10 @@ def read_inputs(source: str, stdin: TextIO) -> list[Given]:
     Raises DataError.
     """
     if source == "-":
-        return _lines(stdin.read(), "standard input")
+        try:
+            return _lines(stdin.read(), "standard input")
+        except UnicodeDecodeError as error:
+            raise DataError(f"standard input: not UTF-8 (byte {error.start}); send it as UTF-8") from None
     path = Path(source)
     if not path.is_file():
         raise DataError(f"{source}: no such file; give a file of inputs, or - for standard input")
@@ -56,9 +59,17 @@ def _one(line: str, source: str, place: int) -> Given:
 
 
 def read_decision(run: Path) -> dict[str, Any]:
-    """``decision.json`` of a run folder. Raises RunError when there is none."""
+    """``decision.json`` of a run folder. Raises RunError when there is none that can be read."""
     path = run / "decision.json"
     if not path.is_file():
         raise RunError(f"{run} holds no decision.json; run `tunewise decide TASK --out {run}` first")
-    decision: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        decision = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        decision = None
+    if not isinstance(decision, dict) or not {"task", "choice", "rungs"} <= decision.keys():
+        raise RunError(
+            f"{path} is not a decision that tunewise wrote, or it was changed since; the same"
+            f" `tunewise decide TASK --out {run}` writes it again from what was measured"
+        )
     return decision

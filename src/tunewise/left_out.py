@@ -12,13 +12,15 @@ from tunewise.store import Store
 
 
 def without_overlap(parts: Parts, rung: str) -> Parts:
-    """The parts a rung may learn from: no train rows for ``rag`` when they overlap with certification.
+    """The parts a rung may learn from: without what overlaps with certification, exactly or but for marks.
 
-    Rungs that live from rows are left out altogether in that case (see ``left_out``).
+    Rungs that live from rows are left out altogether in that case (see ``static_reasons``). The others
+    (``rag`` chooses its passages, ``constrained`` its prompt) show no train rows, and choose on selection
+    rows that do not overlap.
     """
     if rung in LEARNS_FROM_ROWS or parts.blocked_reason() is None:
         return parts
-    return replace(parts, train=())
+    return replace(parts, train=(), selection=parts.clean_selection())
 
 
 def static_reasons(

@@ -22,7 +22,8 @@ from tunewise.plan_tuned import answers_apart, with_own_weights
 from tunewise.probing import WARM_UP
 from tunewise.rungs.prompt import layout_of
 from tunewise.rungs.rung import Rung, Workbench
-from tunewise.task import Task
+from tunewise.splits import Parts, near_warnings, overlap_lines
+from tunewise.task import PartPaths, Task
 from tunewise.task_limits import Limits
 
 if TYPE_CHECKING:
@@ -103,11 +104,13 @@ def make_plan(
     reasons: Mapping[str, str],
     bench: Workbench,
     speed: Speed | None = None,
+    exhaustive: bool = False,
 ) -> Plan:
     """The plan of a run on this task.
 
     reasons: rungs that are out, with the reason. speed: where it was measured, the plan has times.
-    Counts tokens on up to 40 rows; asks no model.
+    exhaustive: every rung is asked all items, not only those that its test reads. Counts tokens on up to 40
+    rows; asks no model.
     """
     opening = next_opening([example.key for example in opened.order]).number
     task, parts, order = opened.task, opened.parts, opened.order
@@ -121,17 +124,18 @@ def make_plan(
     )
     provable = test.provable()
     lengths = Lengths.of(bench)
-    items = (test.looks[0], test.cap)
+    most = len(order) if exhaustive else test.cap
+    items = (most if exhaustive else test.looks[0], most)
     planned = tuple(
         PlannedRung(rung.name, skipped_because=reasons[rung.name])
         if rung.name in reasons
         else _planned(opened, bench, rung, lengths, items, speed)
         for rung in rungs
     )
-    beside = calls_beside(opened, bench, lengths, planned, test.cap)
+    beside = calls_beside(opened, bench, lengths, planned, most)
     asked = doors_asked(opened, [rung.name for rung in in_play])
     sent = where_all(asked)
-    proof = _proof(len(order), task.target, task.metric, provable)
+    proof = _proof(len(order), task.target, task.metric, provable, opening)
     priced = any(one.costs for one in asked)
     return Plan(
         headline=f"{proof} Model {opened.door.name}; {sent}.",
@@ -140,7 +144,8 @@ def make_plan(
             f"examples: {opened.format}; train {len(parts.train)}, selection {len(parts.selection)},"
             f" certification {len(parts.certification)}"
             + (f" ({len(order)} groups, one item each)" if len(order) != len(parts.certification) else ""),
-            f"near-duplicates and groups kept together: {parts.clusters} clusters",
+            _together(task, parts),
+            *overlap_lines(parts),
             lengths.in_words(opened.door),
             f"this would be opening {opening} of these certification items;"
             f" false-meets budget of each rung {test.alpha_meets:.5f}",
@@ -152,7 +157,7 @@ def make_plan(
             *teacher_lines(opened, bench, lengths),
         ),
         rungs=planned,
-        warnings=(*opened.warnings, *parts.notes, *_style_warnings(task)),
+        warnings=(*opened.warnings, *parts.notes, *near_warnings(parts), *_style_warnings(task)),
         priced=priced,
         money=_money_of_all(planned, beside),
         provable=provable,
@@ -166,7 +171,7 @@ def make_plan(
                 "certification_items": len(order),
                 "clusters": parts.clusters,
             },
-            "overlaps": [str(overlap) for overlap in parts.overlaps],
+            "overlaps": [overlap.to_json() for overlap in parts.overlaps],
             "format": opened.format,
             "host": opened.door.host,
             "hosts": hosts_of(asked),
@@ -175,6 +180,12 @@ def make_plan(
             "prompt_tokens": lengths.to_json(),
         },
     )
+
+
+def _together(task: Task, parts: Parts) -> str:
+    if isinstance(task.examples, PartPaths):
+        return f"parts as given; near-duplicates and groups form {parts.clusters} clusters"
+    return f"near-duplicates and groups kept together: {parts.clusters} clusters"
 
 
 def _planned(
@@ -254,14 +265,16 @@ def _asked_after(opened: "Opened", rungs: int) -> tuple[str, ...]:
     )
 
 
-def _proof(items: int, target: float, metric: str, provable: float | None) -> str:
+def _proof(items: int, target: float, metric: str, provable: float | None, opening: int) -> str:
+    opened = "" if opening == 1 else f", opened for time {opening},"
     if provable is None:
         return (
-            f"With your {items} certification items no system, however good, can be proved to meet"
-            f" {target:g} {metric}: more items or a lower target are needed."
+            f"With your {items} certification items{opened} no system, however good, can be proved to meet"
+            f" {target:g} {metric}: more items{'' if opening == 1 else ', new ones,'} or a lower target are"
+            " needed."
         )
     return (
-        f"With your {items} certification items and target {target:g} you can prove a system that is"
+        f"With your {items} certification items{opened} and target {target:g} you can prove a system that is"
         f" truly at {provable:.3f} {metric} or better (80 % power)."
     )
 

@@ -60,6 +60,11 @@ def read_rows(path: Path, wanted: str = "") -> RowFile:
         found = RowFile(kind, *_split(_table(text, "\t" if kind == "TSV" else None)))
     elif text.lstrip()[:1] == "[":
         found = RowFile("JSON", *_split(_list(text)))
+    elif (keys := _keys_of_one(text)) is not None:
+        raise DataError(
+            f"{path}: rows were expected, one per line or in a list, got one JSON object over several lines"
+            f" with the keys {', '.join(keys[:5])}; save the list of rows itself"
+        )
     else:
         found = RowFile("JSONL", *_split(_lines(text)))
     if not found.rows and not found.broken:
@@ -117,6 +122,15 @@ def _json(text: str) -> Any:
         return DataError(f"broken JSON at column {error.colno}: {error.msg}; got '{text.strip()[:60]}'")
     except (ValueError, RecursionError) as error:
         return DataError(f"broken JSON: {str(error)[:100]}")
+
+
+def _keys_of_one(text: str) -> list[str] | None:
+    """The keys of a text that is one JSON object spread over lines; None for any other."""
+    first = text.lstrip().split("\n", 1)[0]
+    if not first.startswith("{") or isinstance(_json(first), dict):
+        return None
+    whole = _json(text)
+    return list(whole) if isinstance(whole, dict) else None
 
 
 def _list(text: str) -> Found:

@@ -9,6 +9,7 @@ from typing import Any
 from tunewise.before_training import what_knowing_costs
 from tunewise.clocked import Clocked
 from tunewise.data import Example
+from tunewise.database import failures_in_words
 from tunewise.decision import Build, RungResult, held_back
 from tunewise.errors import BudgetEnded
 from tunewise.evidence.judgement import ALPHA, Test, allowance, judge, make_test
@@ -127,14 +128,21 @@ class Run:
                 self.keep(step)
         except BudgetEnded as end:
             self.progress.tell("note", text=str(end))
-            self.keep_cut_off(rungs[len(self.results)])
+            for rung in rungs[len(self.results) :]:
+                if rung.name in left_out:
+                    self.keep(Step(rung.name, skipped_because=left_out[rung.name]))
+                else:
+                    self.keep_cut_off(rung)
             return True
         return False
 
     def keep_cut_off(self, rung: Rung) -> None:
-        """The rung that the budget ended: what its test had read, or that it was not measured."""
+        """A rung that the budget ended: what its test had read, or that it was not measured.
+
+        What an earlier session had read counts only where this one came to build the same candidate again.
+        """
         outcomes = self.store.outcomes(rung.name)
-        if not outcomes:
+        if not outcomes or rung.name not in self.candidates:
             self.keep(Step(rung.name, skipped_because="the budget ended the run before it was measured"))
             return
         evidence = self.read(rung.name, outcomes)
@@ -184,7 +192,8 @@ class Run:
         rate = self.usd_per_hour(rung, own)
         with self.progress.paying(rung.name, rate):
             candidate = rung.build(own)
-        candidate.save(own.folder / rung.name)
+        with failures_in_words(own.folder / rung.name):
+            candidate.save(own.folder / rung.name)
         self.store.freeze(f"build seconds of {rung.name}", time.monotonic() - started)
         if rate is not None:
             self.store.freeze(f"build usd of {rung.name}", self.store.cost("training", rung=rung.name))
@@ -323,8 +332,7 @@ class Run:
         build = None
         if step.candidate is not None:
             seconds = self.store.freeze(f"build seconds of {step.rung}", 0.0)
-            usd = self.store.frozen(f"build usd of {step.rung}")
-            build = Build(seconds, usd, step.candidate.facts())
+            build = Build(seconds, self.usd_of_building(step.rung, step.candidate), step.candidate.facts())
         self.results.append(
             RungResult(
                 step.rung,
@@ -340,6 +348,14 @@ class Run:
         state = "skipped" if step.skipped_because else "done"
         verdict = step.verdict
         self.progress.tell("rung", rung=step.rung, state=state, reason=step.skipped_because, verdict=verdict)
+
+    def usd_of_building(self, rung: str, candidate: Candidate) -> float | None:
+        """Training on a machine with a price, and the calls of a search; None where either has no price."""
+        training: float | None = self.store.frozen(f"build usd of {rung}")
+        if training is None and candidate.door.price is None:
+            return None
+        calls = self.store.usd_of_building(rung)
+        return calls if training is None else training + (calls or 0.0)
 
     def figures(self, evidence: Evidence | None) -> Mapping[str, Any]:
         """The metric's figures over all outcomes that the test has read."""

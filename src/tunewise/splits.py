@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,16 @@ class Overlap:
     part: Literal["train", "selection"]
     similarity: float
 
+    def to_json(self) -> dict[str, Any]:
+        """Kind, parts, places and keys of the two rows, and their likeness."""
+        return {
+            "kind": self.kind,
+            "part": self.part,
+            "similarity": self.similarity,
+            "certification": {"key": self.certification.key, "place": _where(self.certification)},
+            "other": {"key": self.other.key, "place": _where(self.other)},
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -64,6 +74,11 @@ class Parts:
             "take them out of one of the two"
         )
 
+    def clean_selection(self) -> tuple[Example, ...]:
+        """The selection rows that do not overlap with certification, exactly or but for marks and case."""
+        leaked = {_words(overlap.certification) for overlap in self.overlaps if overlap.kind != "near"}
+        return tuple(row for row in self.selection if _words(row) not in leaked)
+
     def near_keys(self) -> frozenset[str]:
         """Keys of certification rows near to a train or selection row, for the figure without them."""
         return frozenset(overlap.certification.key for overlap in self.overlaps if overlap.kind == "near")
@@ -71,6 +86,28 @@ class Parts:
 
 def _where(row: Example) -> str:
     return f"{row.source}, line {row.line}"
+
+
+def overlap_lines(parts: Parts) -> list[str]:
+    """How certification overlaps with the other parts, a line for each kind and part; none without any."""
+    counts = Counter((overlap.kind, overlap.part) for overlap in parts.overlaps)
+    return [
+        f"overlap, {kind}: {count} certification rows with {part}" for (kind, part), count in counts.items()
+    ]
+
+
+def near_warnings(parts: Parts) -> tuple[str, ...]:
+    """What near overlaps in parts that the user gave mean for the figures; nothing without any."""
+    near = [overlap for overlap in parts.overlaps if overlap.kind == "near"]
+    if not near:
+        return ()
+    first, rows = near[0], len(parts.near_keys())
+    return (
+        f"{rows} certification row{'s are' if rows > 1 else ' is'} nearly the same as train or selection rows"
+        f" (the first: {_where(first.certification)}, and {_where(first.other)} in {first.part}, likeness"
+        f" {first.similarity:.2f}): the figures may be better than on new inputs, and are given with and"
+        " without such rows",
+    )
 
 
 def split_examples(rows: Sequence[Example], split: Split) -> Parts:

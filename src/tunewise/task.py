@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from tunewise.errors import TaskFileError
-from tunewise.marked_yaml import Lines, read_sections
+from tunewise.marked_yaml import Lines, nearest, read_sections
 from tunewise.task_facts import AdviceSection, advice_problems
 from tunewise.task_fields import (
     Count,
@@ -38,6 +38,8 @@ from tunewise.task_mistakes import explain
 from tunewise.task_output import Output, output_mistakes
 from tunewise.task_style import Style, prepared_mistakes
 from tunewise.task_training import Training
+
+DOOR_CONCURRENCY = 8  # calls under way at once at an endpoint
 
 
 class PartPaths(Section):
@@ -102,7 +104,7 @@ class EndpointSpec(Section):
     name: Text
     usd_per_million: PriceSpec | None = None
     api_key_env: Text | None = None
-    concurrency: Count = 8
+    concurrency: Count = DOOR_CONCURRENCY
     timeout_s: Positive = 120.0
 
 
@@ -121,6 +123,8 @@ def _model_name(value: object, info: ValidationInfo) -> object:
     path = Path(folder, Path(text).expanduser()).absolute()
     if path.is_dir():
         return str(path)
+    if "/" not in text and (near := nearest(text, ["embedded"])):
+        raise mistake(f"'{text}' is no folder here{near}")
     if text.startswith((".", "/", "~")) or len(Path(text).parts) > 2:
         raise mistake(
             f"'{text}' is no folder (looked for {path}); use 'embedded', a folder of weights, a hub id "
@@ -353,8 +357,21 @@ def _across_sections(document: Mapping[str, Any], lines: Lines) -> list[tuple[in
             if first != part:
                 text = f"examples.{part}: '{path}' is also examples.{first}; the parts must be disjoint"
                 problems.append((lines.at(("examples", part)), text))
+    problems += _more_at_once_than_the_door(document, lines)
     target, tolerance = document.get("target"), document.get("tolerance")
     if isinstance(target, float) and isinstance(tolerance, float) and 0 < target < 1 and tolerance >= target:
         text = f"tolerance: {tolerance:g} must be smaller than the target {target:g}"
         problems.append((lines.at(("tolerance",)), text))
     return problems
+
+
+def _more_at_once_than_the_door(document: Mapping[str, Any], lines: Lines) -> list[tuple[int, str]]:
+    """Calls that wait here for their turn would count as slow ones of the host."""
+    limits, model = document.get("limits"), document.get("model")
+    if not isinstance(limits, dict) or not isinstance(model, dict) or "endpoint" not in model:
+        return []
+    asked, most = limits.get("concurrency", 1), model.get("concurrency", DOOR_CONCURRENCY)
+    if not isinstance(asked, int) or not isinstance(most, int) or asked <= most:
+        return []
+    text = f"limits.concurrency: {asked} calls at once cannot be timed where the model takes {most}"
+    return [(lines.at(("limits", "concurrency")), f"{text}; raise model.concurrency to {asked} as well")]

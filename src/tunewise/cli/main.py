@@ -30,7 +30,9 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-Seed = Annotated[int, typer.Option(help="Order of certification, draws of examples, training.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, help="Order of certification, draws of examples, training.")
+]
 TaskFile = Annotated[Path, typer.Argument(metavar="TASK", help="The task file (YAML).")]
 
 
@@ -49,8 +51,13 @@ def main() -> None:
                 file=sys.stderr,
             )
         raise SystemExit(error.exit_code) from None
+    except OSError as error:  # a full disk, a file that may not be written: of the world, and no bug
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"tunewise: {where}{error.strerror or error}", file=sys.stderr)
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
-        print("\ntunewise: stopped; the same command goes on from here.", file=sys.stderr)
+        resumes = "; the same command goes on from here" if _VERBS_THAT_RESUME & set(sys.argv[1:2]) else ""
+        print(f"\ntunewise: stopped{resumes}.", file=sys.stderr)
         raise SystemExit(130) from None
 
 
@@ -86,7 +93,10 @@ def init(
     if target.exists() and not force:
         raise SettingError(f"{target} exists already; give another --out, or --force to overwrite it")
     text = init_task(data, target)
-    target.write_text(text, encoding="utf-8")
+    try:
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingError(f"{target} cannot be written ({error.strerror}); give another --out") from None
     if as_json:
         _print_json({"task_file": str(target), "examples": str(data)})
         return
@@ -98,13 +108,16 @@ def check(
     task: TaskFile,
     seed: Seed = 0,
     rungs: Annotated[str | None, typer.Option(help="Only these rungs, comma-separated.")] = None,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="Plan for every rung on all items.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Report splits, overlaps, lengths, what the data can prove, and the plan. Sends nothing to a host."""
     from tunewise.api import check as check_task
     from tunewise.cli.tables import print_plan
 
-    plan = check_task(task, seed=seed, rungs=_names(rungs))
+    plan = check_task(task, seed=seed, rungs=_names(rungs), exhaustive=exhaustive)
     if as_json:
         _print_json(plan.to_json())
     else:
@@ -132,7 +145,7 @@ def decide(
 ) -> None:
     """Climb the ladder and hand over the lightest rung that provably meets the target."""
     if dry_run:
-        check(task, seed=seed, rungs=rungs, as_json=as_json)
+        check(task, seed=seed, rungs=rungs, exhaustive=exhaustive, as_json=as_json)
         return
     from tunewise.api import decide as decide_task
     from tunewise.cli.tables import print_decision

@@ -1,5 +1,6 @@
 """Tables for people: the plan, the decision, the models."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +37,9 @@ def print_decision(decision: dict[str, Any], folder: Path) -> None:
         )
     console.print(table)
     for rung in decision["rungs"]:
-        if "skipped_because" in rung:
-            console.print(f"{rung['rung']}: skipped, {escape(rung['skipped_because'])}", style="dim")
-        elif further := further_figures(rung):
+        if "skipped_because" not in rung and (further := further_figures(rung)):
             console.print(f"{rung['rung']}: {escape(further)}", style="dim", soft_wrap=True, highlight=False)
+    print_skipped(console, [(r["rung"], r.get("skipped_because")) for r in decision["rungs"]])
     _print_held(console, decision)
     console.print()
     console.print(escape(decision["reasons"][0]), style="bold", soft_wrap=True)
@@ -64,6 +64,16 @@ def print_decision(decision: dict[str, Any], folder: Path) -> None:
     console.print(f"Report: {folder / 'report.html'}", soft_wrap=True)
     if decision["choice"]:
         console.print(f"Answer new inputs: tunewise answer {folder} FILE", soft_wrap=True)
+
+
+def print_skipped(console: Console, rungs: Sequence[tuple[str, str | None]]) -> None:
+    """One line for each reason, with all rungs that were skipped for it; None is no reason."""
+    by_reason: dict[str, list[str]] = {}
+    for rung, reason in rungs:
+        if reason:
+            by_reason.setdefault(reason, []).append(rung)
+    for reason, names in by_reason.items():
+        console.print(f"{', '.join(names)}: skipped, {escape(reason)}", style="dim", highlight=False)
 
 
 def _print_held(console: Console, decision: dict[str, Any]) -> None:
@@ -164,9 +174,7 @@ def print_plan(plan: "Plan") -> None:
             whys.setdefault(rung.time_why, []).append(rung.rung)
     for why, names in whys.items():
         console.print(f"Time of {', '.join(names)}: {escape(why)}", style="dim", soft_wrap=True)
-    for rung in plan.rungs:
-        if rung.skipped_because:
-            console.print(f"{rung.rung}: skipped, {escape(rung.skipped_because)}", style="dim")
+    print_skipped(console, [(rung.rung, rung.skipped_because) for rung in plan.rungs])
     for warning in plan.warnings:
         console.print(f"Warning: {escape(warning)}", soft_wrap=True, style="yellow")
 
