@@ -6,6 +6,7 @@ not run.
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -212,11 +213,11 @@ def load_model(folder: Path, adapter: Path | None = None) -> Any:
 
 def merged(model: Any, adapter: Path) -> Any:
     """The model with an adapter's differences added to its weights, in memory only."""
-    from peft import PeftModel
-
     adapter_files(adapter)
     try:
         with quiet_transformers():
+            from peft import PeftModel
+
             return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     except (ValueError, RuntimeError, KeyError) as error:
         raise SettingError(f"{adapter}: this adapter does not fit the model: {error}") from error
@@ -233,8 +234,12 @@ def device_and_dtype() -> tuple[Any, Any]:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' progress bars and notices off the terminal: standard output and error are ours."""
+    """Keep the libraries' progress bars and notices off the terminal: standard output and error are ours."""
     from transformers.utils import logging as notices
+
+    chatty = logging.getLogger("bitsandbytes")  # PEFT imports it; it tells of kernels that it can do without
+    chattiness = chatty.level
+    chatty.setLevel(logging.ERROR)
 
     level, bars = notices.get_verbosity(), notices.is_progress_bar_enabled()
     notices.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -245,6 +250,7 @@ def quiet_transformers() -> Iterator[None]:
             warnings.simplefilter("ignore", FutureWarning)  # the libraries' warnings to each other
             yield
     finally:
+        chatty.setLevel(chattiness)
         notices.set_verbosity(level)
         if bars:
             notices.enable_progress_bar()  # type: ignore[no-untyped-call]

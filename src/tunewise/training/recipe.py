@@ -15,7 +15,6 @@ Choices, and where they come from (what differs between the methods stands in ``
 """
 
 import gc
-import logging
 import math
 import time
 import warnings
@@ -240,13 +239,7 @@ def quiet() -> Iterator[None]:
     """Keep the training libraries' notices and bars off the terminal; errors still come through."""
     from tunewise.models.weights import quiet_transformers
 
-    chatty = logging.getLogger("bitsandbytes")  # tells of kernels that it can do without
-    level = chatty.level
-    chatty.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with quiet_transformers():
-                yield
-    finally:
-        chatty.setLevel(level)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with quiet_transformers():
+            yield
