@@ -47,19 +47,28 @@ class Exported:
 
 
 def export(
-    run: str | Path, *, rung: str | None = None, merge: bool = False, out: str | Path | None = None
+    run: str | Path,
+    *,
+    rung: str | None = None,
+    merge: bool = False,
+    out: str | Path | None = None,
+    beside: Sequence[str | Path] = (),
 ) -> Exported:
     """Write what a run tuned into ``out`` (by default ``RUN/export``).
 
     run: a folder of ``decide`` or of ``train``. rung: which, where several were tuned. merge: an adapter
-    becomes a whole model. Raises RunError when nothing was tuned there or its base is gone, SettingError
-    when ``out`` exists.
+    becomes a whole model. beside: folders of adapters exported before, which the line that starts vLLM serves
+    on the same base. Raises RunError when nothing was tuned there or its base is gone, SettingError when
+    ``out`` exists or when one of ``beside`` is no adapter of this base.
     """
     home = find_tuned(Path(run), rung)
     base, name = base_of(Path(run))
     into = Path(out) if out is not None else Path(run) / "export"
     if into.exists() and any(into.iterdir()):
         raise SettingError(f"{into} exists already and is not empty; name another folder with --out")
+    if beside and (merge or home.name == "model"):
+        raise SettingError("--beside serves adapters on one base, and this is a whole model")
+    others = [adapter_beside(Path(folder), home, into) for folder in beside]
     into.mkdir(parents=True, exist_ok=True)
     problems: tuple[str, ...] = ()
     rank = None
@@ -73,11 +82,29 @@ def export(
         kind = "adapter"
         copy(home, into)
         config = json.loads((into / "adapter_config.json").read_text(encoding="utf-8"))
-        problems, rank = vllm_problems(config), vllm_rank(int(config["r"]))
+        configs = [config, *others]
+        problems = tuple(dict.fromkeys(problem for one in configs for problem in vllm_problems(one)))
+        rank = vllm_rank(max(int(one["r"]) for one in configs))
     size = sum(file.stat().st_size for file in into.glob("*.safetensors"))
     known = str(base) if name == "embedded" else name  # vLLM does not know our word for it
-    line = None if problems else serve_line(known, into, kind, rank)
+    more = [f"{Path(folder).name}={folder}" for folder in beside]
+    line = None if problems else serve_line(known, into, kind, rank, more)
     return Exported(kind, into, name, size, problems, line)
+
+
+def adapter_beside(folder: Path, home: Path, into: Path) -> dict[str, Any]:
+    """The config of an adapter to serve beside that in ``home``. Raises SettingError where it cannot be."""
+    path = folder / "adapter_config.json"
+    if not path.is_file():
+        raise SettingError(f"{folder} holds no adapter_config.json: name a folder that export wrote")
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    own = json.loads((home / "adapter_config.json").read_text(encoding="utf-8"))
+    bases = [one.get("base_model_name_or_path") for one in (own, config)]
+    if bases[0] != bases[1]:
+        raise SettingError(f"{folder} is an adapter of {bases[1]}, and this run tuned {bases[0]}")
+    if folder.name == into.name:
+        raise SettingError(f"two adapters are called {into.name!r}: name another folder with --out")
+    return config
 
 
 def find_tuned(run: Path, rung: str | None) -> Path:

@@ -10,7 +10,9 @@ class Progress(Protocol):
       ``plan``       text
       ``rung``       rung, state ("skipped" | "building" | "measuring" | "done"), reason, verdict
       ``building``   rung, text (what is being tried), done, total
-      ``training``   rung, step, steps, loss, tokens_per_second, eta_seconds
+      ``training``   rung, step, steps, loss, tokens_per_second, computed_tokens_per_second (all padding
+                     included), memory_bytes (peak of tensors), held_out_loss (at the last snapshot),
+                     eta_seconds
       ``measuring``  rung, n, cap, estimate, low, high, verdict
       ``spent``      calls, tokens_in, tokens_out, usd, seconds
       ``note``       text (something the user should read)

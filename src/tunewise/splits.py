@@ -16,6 +16,7 @@ from tunewise.task import Split
 
 PartName = Literal["train", "selection", "certification"]
 OverlapKind = Literal["exact", "normalised", "near"]
+Learnt = Literal["train", "selection", "general"]  # ``general``: rows beside the task's own
 
 PART_NAMES: tuple[PartName, ...] = ("train", "selection", "certification")  # a merge takes the last of two
 MIN_CERTIFICATION = 16  # the first look of the sequential test
@@ -32,7 +33,7 @@ class Overlap:
     kind: OverlapKind
     certification: Example
     other: Example
-    part: Literal["train", "selection"]
+    part: Learnt
     similarity: float
 
     def to_json(self) -> dict[str, Any]:
@@ -142,7 +143,10 @@ def parts_from_files(
     _require_enough(certification, "add rows to the certification file")
     rows = (*train, *selection, *certification)
     clusters = _cluster(rows, [0] * len(rows))
-    overlaps = (*_overlaps(certification, train, "train"), *_overlaps(certification, selection, "selection"))
+    overlaps = (
+        *overlaps_of(certification, train, "train"),
+        *overlaps_of(certification, selection, "selection"),
+    )
     notes = _size_notes(train, selection, certification)
     tested = {row.group for row in certification} - {None}
     shared = tested & {row.group for row in (*train, *selection)}
@@ -246,8 +250,8 @@ def _verbatim(row: Example) -> tuple[tuple[str, str], ...]:
     return tuple((turn.role, turn.content.strip()) for turn in row.turns if turn.role != "system")
 
 
-def _overlaps(
-    certification: Sequence[Example], others: Sequence[Example], part: Literal["train", "selection"]
+def overlaps_of(
+    certification: Sequence[Example], others: Sequence[Example], part: Learnt
 ) -> Iterator[Overlap]:
     """For each certification row the closest of the others, where one is close."""
     exact = {_verbatim(row): row for row in reversed(others)}

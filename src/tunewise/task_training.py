@@ -76,7 +76,8 @@ class Training(Section):
     learning_rate: 2e-4 for lora and qlora, 2e-5 for full. ``batch_size`` in rows; ``epochs`` passes over
     the train part. schedule: how the rate falls after the warm-up. lora_targets: the linear layers that get
     an adapter, none named for all. max_length: tokens of prompt and answer, by default the model's context
-    window; too_long: what becomes of rows beyond it. checkpointing: less memory for a third more time. curve:
+    window; patience: epochs in a row without a lower held-out loss, after which training stops (null: never);
+    too_long: what becomes of rows beyond it. checkpointing: less memory for a third more time. curve:
     train on 25 and 50 % of the rows too, to see whether more would help.
     """
 
@@ -93,6 +94,7 @@ class Training(Section):
     too_long: Literal["drop", "refuse", "truncate_left"] = "drop"
     checkpointing: bool = False
     curve: bool = False
+    patience: Count | None = 2  # beyond the usual three epochs; those it cannot shorten
     mix: MixSection | None = None
     cpt: PretrainingSection | None = None
     retrieval: RetrievalSection | None = None

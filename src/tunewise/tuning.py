@@ -115,9 +115,11 @@ def train(
     method: ``lora``, ``qlora`` or ``full``; by default ``tune.method``, else ``lora``. stage: ``sft``, or
     ``cpt``, which reads the task's documents, or ``cpt+sft``: both, the second only when the first passed
     (else GateClosed). out: the folder (``runs/NAME/train``); the same call on the same folder goes on from
-    the last checkpoint. curve: train on 25 and 50 % of the rows too (as ``training.curve``). launch: more
-    processes. mlflow: a store that loss and figures are written to as well (``tracking``). Raises UserError
-    for what the user can mend, before anything is trained, and WorldError for what ended the run;
+    the last checkpoint; with other data, base or settings it is refused (RunError says which differ), other
+    library versions are warned of. curve: train on 25 and 50 % of the rows too (as ``training.curve``).
+    launch: more processes. mlflow: a store that loss and figures are written to as well (``tracking``).
+    Raises UserError for what the user can mend, before anything is trained, and WorldError for what ended
+    the run;
     checkpoints are kept.
     """
     from tunewise.tracking import mlflow_run
@@ -133,7 +135,7 @@ def train(
         bench = replace(bench, task=bench.task.model_copy(update={"training": settings}))
     if launch is not None:
         check_launch(launch, bench)
-    found = causes_of(bench, chosen) if stage != "cpt" else []
+    found = causes_of(bench, chosen, stage)
     for cause in found:
         notes.tell("note", text=f"{chosen}: {cause['says']}")
     trainer = train_here if launch is None or launch.alone else Launched(launch)
@@ -166,20 +168,23 @@ def show(
 ) -> Shown:
     """Rendered examples with their mask, and every check that needs no training. Trains nothing.
 
-    Raises what ``train`` would raise before its first step.
+    Raises what ``train`` would raise before its first step, but for what loaded weights or the disk show.
     """
     from tunewise.rungs.prompt import layout_of
     from tunewise.rungs.tuned import recipe_of
     from tunewise.rungs.tuned_rows import check_before, prepared
+    from tunewise.training import methods
     from tunewise.tuning_stages import show_reading
 
     chosen, bench, opened = prepare(path_or_task, method, stage, None, seed, Silent())
     if stage == "cpt":
-        return show_reading(bench, opened.task.name, rows)
+        shown = show_reading(bench, opened.task.name, rows)
+        return replace(shown, causes=tuple(causes_of(bench, chosen, stage)))
     base = base_of(bench)
+    methods.check(base.folder, recipe_of(bench, chosen))
     layout = layout_of(bench)
     ready = prepared(bench, base, layout)
-    check_before(bench, base, layout, ready.own.rows)
+    check_before(bench, base, layout, ready)
     own = ready.own.rows
     return Shown(
         task=opened.task.name,
@@ -198,7 +203,7 @@ def show(
             "prompts have the token ids that serving sends",
             f"none of {len(bench.parts.certification)} certification items is among them",
         ),
-        causes=tuple(causes_of(bench, chosen)),
+        causes=tuple(causes_of(bench, chosen, stage)),
         notes=tuple(ready.notes(chosen)),
     )
 
@@ -214,14 +219,17 @@ def launch_command(
 ) -> dict[str, Any]:
     """What ``--dry-run`` prints: the exact launch command, and the job folder that it reads, written.
 
-    Renders and checks as ``show`` does; trains nothing.
+    Renders and checks as ``show`` does; trains nothing. After the command has run, ``train`` on the same
+    folder chooses the checkpoint and checks it, without training again.
     """
     import torch
 
+    from tunewise.rungs.guarded import guarding_of
     from tunewise.rungs.prompt import layout_of
     from tunewise.rungs.search import selection_items
-    from tunewise.rungs.tuned import SELECTION_ITEMS, recipe_of
+    from tunewise.rungs.tuned import SELECTION_ITEMS, recipe_of, settings_of
     from tunewise.rungs.tuned_rows import check_before, prepared, rows_of
+    from tunewise.training import checkpoints, methods
     from tunewise.training import launch as launching
 
     if stage != "sft":
@@ -231,8 +239,11 @@ def launch_command(
     chosen, bench, _ = prepare(path_or_task, method, stage, out, seed, Silent())
     base, layout = base_of(bench), layout_of(bench)
     check_launch(launch, bench)
+    methods.check(base.folder, recipe_of(bench, chosen))
+    settings = {**settings_of(bench, base, layout, chosen), **guarding_of(bench, here=False).settings_json()}
+    checkpoints.begin(bench.folder / chosen, settings, refuse=True)  # what the command trains is found again
     ready = prepared(bench, base, layout)
-    check_before(bench, base, layout, ready.own.rows)
+    check_before(bench, base, layout, ready)
     held_out = rows_of(bench, base, layout, selection_items(bench, SELECTION_ITEMS)).rows
     job = bench.folder.absolute() / chosen / "work" / "job"
     recipe = recipe_of(bench, chosen)
@@ -288,7 +299,9 @@ def prepare(
         raise SettingError(f"unknown method {wanted!r}; there are {', '.join(METHODS)}")
     folder = Path(out) if out is not None else Path("runs") / opened.task.name / "train"
     bench = replace(
-        opened.bench(folder, seed, progress), ask=lambda door, requests, purpose: door.answer(requests)
+        opened.bench(folder, seed, progress),
+        ask=lambda door, requests, purpose: door.answer(requests),
+        refuse_changes=True,
     )
     if known != "sft":  # the rung reads its method from the task
         update = {"tune": (tune or Tune()).model_copy(update={"method": chosen})}
@@ -307,9 +320,11 @@ def base_of(bench: Workbench) -> Any:
     return opened(bench, None)
 
 
-def causes_of(bench: Workbench, method: "Method") -> list[dict[str, Any]]:
-    """The known causes of forgetting that settings and data show."""
+def causes_of(bench: Workbench, method: "Method", stage: str) -> list[dict[str, Any]]:
+    """The known causes of forgetting that settings and data show; those of reading documents say so."""
+    from tunewise.rungs import cpt_sft
     from tunewise.rungs.tuned import recipe_of
+    from tunewise.task_training import PretrainingSection
     from tunewise.training.forgetting import causes
     from tunewise.training.methods import DEFAULTS
     from tunewise.training.mixing import plan_mix
@@ -319,7 +334,19 @@ def causes_of(bench: Workbench, method: "Method") -> list[dict[str, Any]]:
     if section is not None:  # only whether rows are mixed in counts here, not how many there are
         mix = plan_mix(len(train_rows), len(train_rows), section.share, 1.0)
     answers = [example.answer for example in train_rows]
-    found = causes(recipe_of(bench, method), DEFAULTS[method].learning_rate, answers, mix)
+    found = (
+        []
+        if stage == "cpt"
+        else causes(recipe_of(bench, method), DEFAULTS[method].learning_rate, answers, mix)
+    )
+    if stage != "sft":
+        reading = cpt_sft.recipe_of(bench, bench.task.training.cpt or PretrainingSection())
+        known = {cause.cause for cause in found} - {
+            "epochs",
+            "learning_rate",
+        }  # which each stage has its own of
+        more = causes(reading, DEFAULTS[reading.method].learning_rate, (), mix)
+        found += [replace(c, says=f"reading documents: {c.says}") for c in more if c.cause not in known]
     return [asdict(cause) for cause in found]
 
 

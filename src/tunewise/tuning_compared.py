@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from tunewise.errors import SettingError
+from tunewise.errors import RunError, SettingError
 from tunewise.evidence.metrics import metric_of
 from tunewise.evidence.paired import Paired, compare_binary, compare_graded
 from tunewise.progress import Progress, Silent
@@ -156,13 +156,20 @@ def tried_rates(bench: Workbench, method: "Method", rates: int, rows: int) -> li
     for factor in RATE_FACTORS[:rates]:
         rate = float(f"{DEFAULTS[method].learning_rate * factor:.1e}")
         part = at_rate(bench, rate, rows)
-        mark = json.dumps(settings_of(part, opened(bench, None), layout_of(part), method))  # type: ignore[arg-type]
+        base: Any = opened(bench, None)
+        settings = json.loads(json.dumps(settings_of(part, base, layout_of(part), method)))
         kept = part.folder.parent / f"{part.folder.name}-{method}.json"
         said = checkpoints.read_json(kept)
-        if said is None or said["mark"] != mark:
+        if said is not None and (changed := checkpoints.changes(said["settings"], settings)):
+            why = "\n".join(f"  - {line}" for line in changed)
+            raise RunError(
+                f"{kept} was made with other settings:\n{why}\nName another folder with --out, or put the "
+                "settings back."
+            )
+        if said is None:
             facts = build(part, method).facts()
             said = {
-                "mark": mark,
+                "settings": settings,
                 "learning_rate": rate,
                 "selection_score": facts["selection_score"],
                 "held_out_loss": loss_of(facts),
@@ -171,18 +178,19 @@ def tried_rates(bench: Workbench, method: "Method", rates: int, rows: int) -> li
             checkpoints.write_json(kept, said)
             if rows:
                 shutil.rmtree(part.folder / method, ignore_errors=True)
-        tried.append({name: value for name, value in said.items() if name != "mark"})
+        tried.append({name: value for name, value in said.items() if name != "settings"})
     return tried
 
 
 def at_rate(bench: Workbench, rate: float, rows: int) -> Workbench:
-    """The workbench for this rate: all rows and epochs, or one epoch on the first ``rows`` train rows."""
+    """The workbench for this rate: all rows and epochs, or one epoch on ``rows`` random train rows."""
     training = bench.task.training
     settings: dict[str, Any] = {"learning_rate": rate, "schedule": training.schedule or SCHEDULE}
     parts, folder = bench.parts, bench.folder / f"rate-{rate:g}"
     if rows:
         settings |= {"epochs": min(1.0, training.epochs), "curve": False}
-        parts, folder = replace(parts, train=parts.train[:rows]), bench.folder / f"rate-{rate:g}-{rows}"
+        some = tuple(learning_curve.shuffled(bench)[:rows])  # a file may be sorted by its answers
+        parts, folder = replace(parts, train=some), bench.folder / f"rate-{rate:g}-{rows}"
     changed: dict[str, Any] = {"training": training.model_copy(update=settings)}
     task = bench.task.model_copy(update=changed | ({"guard": None} if rows else {}))
     return replace(bench, task=task, parts=parts, folder=folder)

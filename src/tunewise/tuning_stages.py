@@ -32,6 +32,7 @@ def known_stage(stage: str) -> Stage:
 
 def cannot_run(bench: Workbench, stage: Stage) -> str | None:
     """Why nothing can be trained; reading documents takes no rows."""
+    from tunewise.rungs.certified import in_general_data
     from tunewise.rungs.cpt_sft import CptSft, documents_of
     from tunewise.rungs.tuned import cannot_tune
 
@@ -43,7 +44,7 @@ def cannot_run(bench: Workbench, stage: Stage) -> str | None:
         return bench.tune_door_missing
     if documents_of(bench) is None:
         return "the task names no documents to read (training.cpt.documents or knowledge.documents)"
-    return None
+    return in_general_data(bench)
 
 
 def run_stage(

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tunewise.errors import StoreError
+from tunewise.errors import RunError, StoreError
 from tunewise.training import checkpoints
 
 
@@ -79,6 +79,35 @@ def test_begin_keeps_a_run_with_the_same_settings_and_clears_another(tmp_path):
     said = checkpoints.begin(tmp_path, {"base": "a", "recipe": {"epochs": 2, "rank": 8}})
     assert said == ["recipe.epochs: 3 before, 2 now"]
     assert not (tmp_path / "work").exists()
+
+
+def test_begin_keeps_what_others_settings_made_when_it_is_told_to_refuse(tmp_path):
+    settings = {"base": "a", "recipe": {"epochs": 3, "rank": 8}}
+    assert checkpoints.begin(tmp_path, settings, refuse=True) == []
+    step = whole(tmp_path / "work" / "steps" / "checkpoint-4")
+    with pytest.raises(RunError, match=r"(?s)recipe\.epochs: 3 before, 2 now.*--out"):
+        checkpoints.begin(tmp_path, {"base": "a", "recipe": {"epochs": 2, "rank": 8}}, refuse=True)
+    assert checkpoints.is_whole(step)
+    assert checkpoints.begin(tmp_path, settings, refuse=True) == []
+    (tmp_path / "settings.json").write_text('{"base": ', encoding="utf-8")
+    with pytest.raises(RunError, match="missing or cut short"):
+        checkpoints.begin(tmp_path, settings, refuse=True)
+    assert checkpoints.is_whole(step)
+
+
+def test_other_library_versions_throw_nothing_away_and_are_told_of_while_a_run_is_unfinished(tmp_path):
+    settings, newer = (
+        {"base": "a", "versions": {"torch": "2.9"}},
+        {"base": "a", "versions": {"torch": "2.10"}},
+    )
+    checkpoints.begin(tmp_path, settings)
+    assert checkpoints.versions_changed(tmp_path, newer) == []  # nothing was trained yet
+    whole(tmp_path / "work" / "steps" / "checkpoint-4")
+    assert checkpoints.begin(tmp_path, newer, refuse=True) == []
+    assert checkpoints.versions_changed(tmp_path, newer) == ["torch: 2.9 before, 2.10 now"]
+    whole(tmp_path / "adapter")
+    checkpoints.write_json(tmp_path / "done.json", {"steps": 4})
+    assert checkpoints.versions_changed(tmp_path, newer) == []
 
 
 def test_a_run_whose_settings_cannot_be_read_is_cleared(tmp_path):

@@ -56,6 +56,26 @@ def test_the_adapter_loads_in_plain_peft_and_merged_in_plain_transformers_with_t
     assert merged.serve == f"vllm serve {merged.folder}"
 
 
+def test_several_adapters_of_one_base_stand_in_one_line_with_the_highest_rank(run, tiny, tmp_path):
+    one = export(run, out=tmp_path / "one")
+    config = json.loads((one.folder / "adapter_config.json").read_text(encoding="utf-8"))
+    (one.folder / "adapter_config.json").write_text(json.dumps(config | {"r": 40}), encoding="utf-8")
+    two = export(run, out=tmp_path / "two", beside=[one.folder])
+    assert two.serve == (
+        f"vllm serve {tiny} --enable-lora --max-lora-rank 64 --max-loras 2 "
+        f"--lora-modules two={two.folder} one={one.folder}"
+    )
+    other = config | {"base_model_name_or_path": "elsewhere"}
+    (one.folder / "adapter_config.json").write_text(json.dumps(other), encoding="utf-8")
+    with pytest.raises(SettingError, match="an adapter of elsewhere"):
+        export(run, out=tmp_path / "three", beside=[one.folder])
+    with pytest.raises(SettingError, match=r"no adapter_config\.json"):
+        export(run, out=tmp_path / "three", beside=[tmp_path])
+    with pytest.raises(SettingError, match="whole model"):
+        export(run, out=tmp_path / "three", merge=True, beside=[two.folder])
+    assert not (tmp_path / "three").exists()
+
+
 def test_vllm_is_given_the_folder_of_the_embedded_model_not_our_word_for_it(run, tiny, tmp_path, monkeypatch):
     from tunewise import exporting
 

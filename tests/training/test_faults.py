@@ -2,6 +2,7 @@
 
 import json
 from collections import namedtuple
+from dataclasses import replace
 
 import pytest
 
@@ -59,6 +60,42 @@ def test_out_of_memory_with_a_single_row_says_what_helps(tiny, rows, tmp_path, m
         train(tiny, rows[:16], (), RECIPE, tmp_path, Silent())
 
 
+def test_padded_batches_are_cut_into_parts_where_memory_runs_out(tiny, rows, tmp_path, monkeypatch):
+    import torch
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    recipe = replace(RECIPE, packed=False)
+    plain = train(tiny, rows[:16], (), recipe, tmp_path / "plain", Silent())
+    inner, sizes = SFTTrainer.compute_loss, []
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError
+        return inner(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(SFTTrainer, "compute_loss", compute_loss)
+    told = Told()
+    small = train(tiny, rows[:16], (), recipe, tmp_path / "small", told)
+    assert sizes[:6] == [8, 4, 2, 2, 2, 2]
+    assert small.facts["losses"] == pytest.approx(plain.facts["losses"], abs=2e-5)
+    [note] = told.notes
+    assert "out of memory with 8 rows in a pass; from now on 4" in note
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        ("MPS backend out of memory (MPS allocated: 9 GB)", True),
+        ("CUDA error: out of memory", True),
+        ("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes", True),
+        ("shapes differ", False),
+    ],
+)
+def test_devices_that_run_out_of_memory_say_so_in_different_words(error, is_memory):
+    assert trainer.out_of_memory(RuntimeError(error)) is is_memory
+
+
 def test_an_error_that_is_not_about_memory_is_not_swallowed(tiny, rows, tmp_path, monkeypatch):
     def broken(model, inputs):
         raise RuntimeError("shapes differ")
@@ -71,8 +108,6 @@ def test_an_error_that_is_not_about_memory_is_not_swallowed(tiny, rows, tmp_path
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint_and_names_the_batch(
     tiny, rows, tmp_path, monkeypatch
 ):
-    from dataclasses import replace
-
     named = [replace(row, place=f"rows.jsonl:{n}") for n, row in enumerate(rows[:16])]
     inner, calls = trainer.pack_loss, []
 
@@ -106,17 +141,23 @@ def test_a_full_disk_is_found_before_the_start(tiny, rows, tmp_path, monkeypatch
     assert not (tmp_path / "new").exists()
 
 
-def test_what_is_recomputed_gives_the_same_loss_as_what_is_kept(tiny, rows, tmp_path):
-    from dataclasses import replace
+def test_what_an_earlier_process_wrote_counts_for_the_disk_that_a_run_needs(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 1000))
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "steps" / "weights").write_bytes(b"w" * 500)
+    checkpoints.need_space(tmp_path, 1500)
+    with pytest.raises(StoreError, match="GiB are free"):
+        checkpoints.need_space(tmp_path, 1501)
 
+
+def test_what_is_recomputed_gives_the_same_loss_as_what_is_kept(tiny, rows, tmp_path):
     kept = train(tiny, rows[:16], (), RECIPE, tmp_path / "kept", Silent())
     again = train(tiny, rows[:16], (), replace(RECIPE, checkpointing=True), tmp_path / "again", Silent())
     assert again.facts["losses"] == pytest.approx(kept.facts["losses"], abs=2e-5)
 
 
 def test_rows_of_very_different_length_are_spread_and_give_the_same_loss(tiny, rows, tmp_path):
-    from dataclasses import replace
-
     from tunewise.training.packing import passes
 
     recipe = replace(RECIPE, rows_per_pass=2)

@@ -80,6 +80,11 @@ def test_a_build_ends_with_an_adapter_that_answers_and_is_found_again(make_bench
     }  # fmt: skip
     assert not (bench.folder / "lora" / "work").exists()
     assert facts["checkpoint"]["step"] in (2, 4)
+    assert facts["last"]["step"] == 4
+    assert (bench.folder / "lora" / "last" / "adapter_model.safetensors").is_file() is facts["last"][
+        "kept_apart"
+    ]
+    assert facts["last"]["kept_apart"] is (facts["checkpoint"]["step"] != 4)
     assert facts["selection_items"] == 8
     measured = [row for row in facts["tried"] if row["selection_score"] is not None]
     assert facts["selection_score"] == max(row["selection_score"] for row in measured)
@@ -96,6 +101,17 @@ def test_a_build_ends_with_an_adapter_that_answers_and_is_found_again(make_bench
     again = Lora().build(bench)
     assert again.facts() == facts
     assert again.door.fingerprint == candidate.door.fingerprint
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_best_and_last_are_both_kept_where_they_differ(make_bench, monkeypatch):
+    monkeypatch.setattr(tuned, "selection_score", lambda bench, layout, snapshot, *_: 1.0 / snapshot.step)
+    bench = make_bench()
+    facts = Lora().build(bench).facts()
+    assert (facts["checkpoint"]["step"], facts["last"]["step"]) == (2, 4)
+    best, last = (bench.folder / "lora" / name / "adapter_model.safetensors" for name in ("adapter", "last"))
+    assert best.stat().st_size == last.stat().st_size
+    assert best.read_bytes() != last.read_bytes()
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -16,7 +16,7 @@ GOOD = TrainRow("k", (5, 6), (7, STOP))
 
 
 def served(row):
-    return len(row.prompt)
+    return list(row.prompt)
 
 
 def test_good_rows_pass():
@@ -37,9 +37,23 @@ def test_a_row_without_loss_prompt_or_stop_token_is_refused(row, says):
         trust.check_rows([GOOD, row], {STOP}, served, set())
 
 
-def test_a_prompt_that_serving_sends_otherwise_is_refused():
-    with pytest.raises(trust.TrainingNotTrusted, match="prompt of 2 tokens, serving sends 3"):
-        trust.check_rows([GOOD], {STOP}, lambda row: 3, set())
+@pytest.mark.parametrize(
+    ("sent", "says"),
+    [
+        ((5, 6, 6), "prompt of 2 tokens, serving sends 3; one goes on where the other ends"),
+        ((5, 9), "prompt of 2 tokens, serving sends 2; they part at token 1"),
+    ],
+)
+def test_a_prompt_that_serving_sends_otherwise_is_refused_also_at_the_same_length(sent, says):
+    with pytest.raises(trust.TrainingNotTrusted, match=says):
+        trust.check_rows([GOOD], {STOP}, lambda row: sent, set())
+
+
+def test_a_prompt_that_was_cut_is_compared_with_the_end_of_what_serving_sends():
+    cut = TrainRow("k", (5, 6), (7, STOP), cut=2)
+    trust.check_rows([cut], {STOP}, lambda row: (1, 2, 5, 6), set())
+    with pytest.raises(trust.TrainingNotTrusted, match="part at token 0"):
+        trust.check_rows([cut], {STOP}, lambda row: (1, 2, 4, 6), set())
 
 
 def test_training_on_a_certification_row_is_the_users_to_mend():

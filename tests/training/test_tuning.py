@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("trl")
 
 from tunewise.cli.main import main
-from tunewise.errors import DataError, SettingError
+from tunewise.errors import DataError, RunError, SettingError, StoreError, WorldError
 from tunewise.training.launch import Launch, command, in_words
 from tunewise.tuning import launch_command, show, train
 
@@ -69,6 +69,22 @@ def test_a_run_ends_with_a_folder_that_answers_and_is_found_again(task_file):
     assert train("task.yaml", out="here").facts == run.facts
 
 
+def test_changed_settings_are_refused_with_the_difference_and_leave_the_run_as_it_was(task_file):
+    path = task_file()
+    run = train(path, out="here")
+    said = path.read_text(encoding="utf-8")
+    for old, new, says in (
+        ("0.005", "0.004", r"recipe\.learning_rate: 0\.005 before, 0\.004 now"),
+        ("metric: exact", "metric: token_f1", r"choice\.metric: exact before, token_f1 now"),
+        ("name and town", "town and name", r"train_rows: "),
+    ):
+        path.write_text(said.replace(old, new), encoding="utf-8")
+        with pytest.raises(RunError, match=says):
+            train(path, out="here")
+    path.write_text(said, encoding="utf-8")
+    assert train(path, out="here").facts == run.facts
+
+
 def test_full_tuning_hands_over_a_model(task_file):
     run = train(task_file(), method="full", out="here")
     assert run.folder.name == "model"
@@ -95,6 +111,29 @@ def test_a_run_held_near_its_base_says_how_near_and_takes_no_processes(task_file
 def test_certification_rows_among_the_train_rows_are_refused(task_file):
     with pytest.raises(DataError, match="certification"):
         show(task_file(train=[*range(16), 105]))
+
+
+@pytest.mark.parametrize("asked", [", mix: {general: general.jsonl}", ", kl: {general: general.jsonl}"])
+def test_certification_items_in_general_data_are_refused_with_their_lines(
+    task_file, make_example, tmp_path, asked
+):
+    path = task_file(asked)
+    write(tmp_path / "general.jsonl", [make_example(n) for n in (200, 105, 201)])
+    with pytest.raises(SettingError, match=r"1 rows of training\.(mix|kl)\.general.*general\.jsonl:2"):
+        show(path)
+    said = f"Answer this. {make_example(106).input.upper()}!"
+    rows = [{"input": said, "output": f"It is {make_example(106).answer}."}]
+    (tmp_path / "general.jsonl").write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
+    with pytest.raises(SettingError, match=r"general\.jsonl:1"):
+        show(path)
+
+
+def test_rows_that_lose_the_beginning_of_their_prompt_are_trained_on_and_counted(task_file):
+    shown = show(task_file(", max_length: 62, too_long: truncate_left"))
+    assert (shown.rows, shown.longest) == (16, 62)
+    [note] = shown.notes
+    assert "16 train rows pass the window" in note
+    assert "lose the beginning of their prompt" in note
 
 
 def test_rows_beyond_the_length_are_refused_when_asked(task_file):
@@ -130,6 +169,42 @@ def test_the_dry_run_prints_a_command_and_writes_the_job_that_it_reads(task_file
     assert words[-3:-1] == ["-m", "tunewise.training.worker"]
     assert json.loads(Path(plan["job"], "job.json").read_text(encoding="utf-8"))["recipe"]["method"] == "lora"
     assert (plan["steps"], plan["rows_of_each_process"]) == (4, 4)
+
+
+def test_what_the_printed_command_trained_is_found_and_chosen_from_not_trained_again(task_file, monkeypatch):
+    from tunewise.training import launch, worker
+
+    plan = launch_command(task_file(), out="here", launch=Launch(2))
+    worker.main(Path(plan["job"]))  # as one process of the command does
+    monkeypatch.setattr(launch.subprocess, "Popen", lambda *a, **k: pytest.fail("launched again"))
+    run = train("task.yaml", out="here", launch=Launch(2))
+    assert run.facts["steps"] == 4
+    assert run.folder.is_dir()
+
+
+def test_a_process_that_fails_says_why_in_its_own_words_not_in_the_launchers(task_file, tmp_path):
+    from tunewise.training.launch import FAILED, why_failed
+    from tunewise.training.worker import main as work
+
+    plan = launch_command(task_file(", max_grad_norm: 1.0e+30"), out="here", launch=Launch(2))
+    job = Path(plan["job"])
+    said = json.loads((job / "job.json").read_text(encoding="utf-8"))
+    said["recipe"]["learning_rate"] = 1e30
+    (job / "job.json").write_text(json.dumps(said), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        work(job)
+    found = why_failed(job.parent, 1)
+    assert type(found) is WorldError
+    assert "Training diverged" in str(found)
+    assert "train.jsonl:" in str(found)
+    (job.parent / FAILED).write_text('{"kind": "StoreError", "says": "full"}', encoding="utf-8")
+    assert type(why_failed(job.parent, 1)) is StoreError
+    (job.parent / FAILED).unlink()
+    traceback = "Traceback (most recent call last):\n  File x\n"
+    log = f"{traceback}ImportError: no nccl\n\n{traceback}ChildFailedError"
+    (job.parent / "processes.log").write_text(log, encoding="utf-8")
+    assert "ImportError: no nccl" in str(why_failed(job.parent, 1))
+    assert "ChildFailedError" not in str(why_failed(job.parent, 1))
 
 
 def test_launch_settings_become_accelerates_words(tmp_path):
@@ -230,6 +305,34 @@ def test_methods_are_compared_on_the_same_items_each_at_its_best_rate(task_file)
     assert found.swap_seconds > 0
     assert any(said.startswith("lora: adapters train") for said in found.claims)
     json.dumps(found.to_json())
+
+
+def test_options_that_a_comparison_would_ignore_are_refused(task_file, capsys, monkeypatch):
+    words = ["--compare", "full,lora", "--processes", "2", "--curve"]
+    monkeypatch.setattr("sys.argv", ["tunewise", "train", str(task_file()), *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "leave out --curve, --processes" in capsys.readouterr().err
+
+
+def test_unknown_targets_are_found_before_anything_is_trained(task_file):
+    path = task_file(", lora_targets: [q_pro]")
+    for look in (show, lambda path: launch_command(path, out="here", launch=Launch(2))):
+        with pytest.raises(SettingError, match=r"no linear layers called 'q_pro'; did you mean 'q_proj'"):
+            look(path)
+
+
+def test_reading_documents_has_causes_of_forgetting_of_its_own(task_file, tmp_path):
+    (tmp_path / "papers").mkdir()
+    for number in range(8):
+        text = f"The red lion of paper {number} stands in a town. " * 8
+        (tmp_path / "papers" / f"{number}.txt").write_text(text, encoding="utf-8")
+    more = ", cpt: {documents: papers, length: 64, epochs: 9, learning_rate: 0.01}"
+    shown = show(task_file(more), stage="cpt")
+    said = {cause["cause"]: cause["says"] for cause in shown.causes}
+    assert said.keys() == {"epochs", "learning_rate", "mix"}
+    assert said["epochs"] == "reading documents: 9 epochs, more than 5: fewer passes, or more rows"
 
 
 def test_one_method_alone_is_no_comparison(task_file):

@@ -14,12 +14,16 @@ def export(
     ] = False,
     rung: Annotated[str | None, typer.Option(help="Which, where several were tuned.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write; default RUN/export.")] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="An adapter exported before, to be served on the same base; may be repeated."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Write what a run tuned in a form that other programs load."""
     from tunewise.exporting import export as export_run
 
-    done = export_run(run, rung=rung, merge=merge, out=out)
+    done = export_run(run, rung=rung, merge=merge, out=out, beside=beside or ())
     if as_json:
         print(json.dumps(done.to_json(), indent=2))
         return

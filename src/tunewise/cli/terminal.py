@@ -108,6 +108,12 @@ def _training(facts: dict[str, Any]) -> str:
         said += f", loss {facts['loss']:.3f}"
     if facts.get("tokens_per_second") is not None:
         said += f", {facts['tokens_per_second']:.0f} tokens/s"
+    if facts.get("computed_tokens_per_second") is not None:
+        said += f" ({facts['computed_tokens_per_second']:.0f} computed)"
+    if facts.get("held_out_loss") is not None:
+        said += f", held-out loss {facts['held_out_loss']:.3f}"
+    if facts.get("memory_bytes") is not None:
+        said += f", peak {facts['memory_bytes'] / 2**30:.2f} GiB"
     if facts.get("eta_seconds") is not None:
         said += f", {facts['eta_seconds']:.0f} s to go"
     return said

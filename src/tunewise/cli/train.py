@@ -74,6 +74,13 @@ def train(
     if compare is not None:
         from tunewise.tuning_compared import compare_methods
 
+        refuse_beside_compare(
+            {
+                "--method": method is not None, "--stage": stage != "sft", "--curve": curve,
+                "--mlflow": mlflow is not None, "--dry-run": dry_run, "--processes": processes != 1,
+                "--nodes": nodes != 1, "--strategy": strategy != "ddp",
+            }
+        )  # fmt: skip
         names = [name.strip() for name in compare.split(",") if name.strip()]
         with progress_for(sys.stderr) as progress:
             table = compare_methods(
@@ -91,6 +98,16 @@ def train(
             task, out=out, curve=curve, launch=launch, mlflow=mlflow, progress=progress, **chosen
         )
     _print(run.to_json()) if as_json else print_run(run)
+
+
+def refuse_beside_compare(given: "Mapping[str, bool]") -> None:
+    """Raise SettingError for options that --compare does not know: ignored, they would mislead."""
+    from tunewise.errors import SettingError
+
+    if unknown := [name for name, is_given in given.items() if is_given]:
+        raise SettingError(
+            f"--compare trains each method in one process, stage sft; leave out {', '.join(unknown)}"
+        )
 
 
 def _print(value: Any) -> None:
@@ -220,7 +237,7 @@ def print_comparison(found: "MethodComparison") -> None:
         table.add_row(
             row.method,
             f"{row.learning_rate:g}",
-            f"{row.share:.2%}",
+            f"{row.trainable_parameters:,} ({row.share:.2%})",
             memory,
             f"{row.seconds:.0f}",
             f"{row.tokens_per_second or 0:.0f}",

@@ -92,9 +92,13 @@ class LocalDoor:
         """The tokenizer alone, without the weights."""
         return weights.load_tokenizer(self.folder)
 
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The ids that the model reads when it is asked; loads the tokenizer only."""
+        return tokens.render(self.tokenizer, messages)[0]
+
     def count_tokens(self, messages: Sequence[Message]) -> int | None:
         """Tokens of the rendered prompt; loads the tokenizer only."""
-        return len(tokens.render(self.tokenizer, messages)[0])
+        return len(self.prompt_ids(messages))
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """One Answer per request, in order. Raises DataError, before any is asked, if one does not fit."""
@@ -136,7 +140,7 @@ class LocalDoor:
     def _prompt(self, request: Request) -> "Prompt":
         from tunewise.models.shared_prefix import Prompt
 
-        ids, _ = tokens.render(self.tokenizer, request.messages)
+        ids = self.prompt_ids(request.messages)
         longest = request.decoding.max_new_tokens
         if self.context_window is not None and len(ids) + longest > self.context_window:
             start = " ".join(request.messages[-1].content.split())[:80]

@@ -131,7 +131,10 @@ def first_stage(bench: Workbench, home: Path, trainer: tuned.Trainer = train) ->
         "versions": tuned.settings_of(bench, base, layout_of(bench), recipe.method)["versions"],
     }
     share = 0.0 if bench.task.training.mix is None else bench.task.training.mix.share
-    facts = pretrain(base.folder, home, reading.corpus, general, share, recipe, bench.progress, said, trainer)
+    facts = pretrain(
+        base.folder, home, reading.corpus, general, share, recipe, bench.progress, said, trainer,
+        bench.refuse_changes,
+    )  # fmt: skip
     facts = {**facts, "documents_left_out": reading.left_out, "starts_from_instruct": is_instruct(base)}
     if general is None:
         facts["perplexity"] = {**facts["perplexity"], "general": None}

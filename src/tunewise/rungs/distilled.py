@@ -21,6 +21,7 @@ from tunewise.ladder import NotBuilt
 from tunewise.models.door import Answer, Door
 from tunewise.near import near_to, normalised, shingles
 from tunewise.rungs import tuned
+from tunewise.rungs.certified import in_general_data
 from tunewise.rungs.few_shot import FewShot
 from tunewise.rungs.few_shot_nearest import FewShotNearest
 from tunewise.rungs.gaps import right_from
@@ -49,19 +50,17 @@ class Distilled:
             return "no teacher is named (teacher)"
         if bench.tune_door is None:
             return bench.tune_door_missing
-        inputs = len(bench.parts.train) if section.inputs is None else len(inputs_of(bench).kept)
+        inputs = len(inputs_of(bench).kept)
         if inputs < tuned.FEWEST_ROWS:
             return f"{inputs} inputs for the teacher are too few to train on; it takes {tuned.FEWEST_ROWS}"
         if (reason := rung_of(bench).cannot_help(for_teacher(bench))) is not None:
             return f"the teacher cannot be asked as {section.rung}: {reason}"
-        return None
+        return in_general_data(bench)
 
     def outlook(self, bench: Workbench) -> Outlook:
         """See Rung. The teacher's calls stand in a line of their own, since another door may answer them."""
         section = bench.task.teacher
-        given = len(bench.parts.train)
-        if section is not None and section.inputs is not None:
-            given = len(inputs_of(bench).kept)
+        given = len(bench.parts.train) if section is None else len(inputs_of(bench).kept)
         most = given if section is None else min(given, section.most)
         return replace(tuned.outlook_of(bench), train_rows=most)
 
@@ -127,12 +126,13 @@ class Inputs:
 
 
 def inputs_of(bench: Workbench) -> Inputs:
-    """The inputs of ``teacher.inputs``, else those of the train part; each text once."""
+    """The inputs of ``teacher.inputs``, each text once, else those of the train part."""
     section = bench.task.teacher
     assert section is not None
     if section.inputs is None:
-        return Inputs(bench.parts.train)
-    given = list({normalised(e.input): e for e in read_inputs(section.inputs).examples}.items())
+        given = [(normalised(example.input), example) for example in bench.parts.train]
+    else:
+        given = list({normalised(e.input): e for e in read_inputs(section.inputs).examples}.items())
     measured = [shingles(normalised(e.input)) for e in (*bench.parts.selection, *bench.parts.certification)]
     near = near_to([shingles(text) for text, _ in given], measured)
     kept = [example for (_, example), (numbers, _) in zip(given, near, strict=True) if not len(numbers)]

@@ -46,6 +46,8 @@ class Workbench:
     teacher_door: the teacher's own door; None where the task's model teaches, or nobody does.
     built: the candidates of the rungs below, by name, for a rung that builds on them.
     selected: the selection score of each of those (mean of the metric), where it was measured.
+    refuse_changes: a training found with other settings is refused, not replaced. A climb's own store has
+        refused changed settings before, and what still differs follows from its calls.
     refusals: why a door, by its fingerprint, cannot be asked with a grammar; shared by all rungs of a run.
     """
 
@@ -62,6 +64,7 @@ class Workbench:
     teacher_door: Door | None = None
     built: Mapping[str, Candidate] = field(default_factory=dict)
     selected: Mapping[str, float] = field(default_factory=dict)
+    refuse_changes: bool = False
     refusals: dict[str, str] = field(default_factory=dict)
 
 

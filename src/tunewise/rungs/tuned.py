@@ -15,6 +15,7 @@ from tunewise.data import Example, read_examples
 from tunewise.errors import TunewiseError
 from tunewise.models.door import Door
 from tunewise.rungs import learning_curve
+from tunewise.rungs.certified import in_general_data
 from tunewise.rungs.guard_symptoms import PROMPTS
 from tunewise.rungs.guarded import Aftermath, Guarding, allowed, guarding_of, handed_over
 from tunewise.rungs.prompt import PromptCandidate, PromptLayout, layout_of
@@ -36,14 +37,16 @@ Trainer = Callable[..., Trained]
 
 
 def cannot_tune(bench: Workbench) -> str | None:
-    """Without local weights nothing can be trained; with very few rows nothing is learnt."""
+    """Without local weights nothing can be trained; with very few rows nothing is learnt; certification items
+    in general data would be trained on.
+    """
     if bench.tune_door is None:
         return bench.tune_door_missing
     if not bench.parts.train:
         return "there are no train rows to learn from"
     if len(bench.parts.train) < FEWEST_ROWS:
         return f"{len(bench.parts.train)} train rows are too few to train on; it takes {FEWEST_ROWS} or more"
-    return None
+    return in_general_data(bench)
 
 
 def outlook_of(bench: Workbench) -> Outlook:
@@ -70,7 +73,9 @@ def build(bench: Workbench, method: Method, trainer: Trainer = train) -> PromptC
     layout = layout_of(bench)
     guarding = guarding_of(bench, here=trainer is train)
     settings = {**settings_of(bench, base, layout, method), **guarding.settings_json()}
-    if thrown_away := checkpoints.begin(home, settings):
+    for text in checkpoints.versions_changed(home, settings):
+        bench.progress.tell("note", text=f"{method}: {other_versions(text)}")
+    if thrown_away := checkpoints.begin(home, settings, refuse=bench.refuse_changes):
         text = f"{method}: training starts anew, since settings changed: " + "; ".join(thrown_away)
         bench.progress.tell("note", text=text)
     done = checkpoints.finished(home)
@@ -82,6 +87,14 @@ def build(bench: Workbench, method: Method, trainer: Trainer = train) -> PromptC
     candidate = candidate_at(bench, layout, tuned_folder(home, method), method, facts)
     curve = curve_of(bench, candidate, method, trainer)
     return replace(candidate, built={**facts, "learning_curve": curve})
+
+
+def other_versions(changed: str) -> str:
+    """A warning of a library that changed under a run."""
+    return (
+        f"goes on under another library version ({changed}): the weights may differ a little from those of "
+        "an undisturbed run"
+    )
 
 
 def curve_of(bench: Workbench, whole: PromptCandidate, method: Method, trainer: Trainer) -> dict[str, Any]:
@@ -111,7 +124,7 @@ def train_and_choose(
     rows = prepared(bench, base, layout)
     for text in rows.notes(method):
         bench.progress.tell("note", text=text)
-    check_before(bench, base, layout, rows.own.rows)
+    check_before(bench, base, layout, rows)
     items = selection_items(bench, SELECTION_ITEMS)
     held_out = rows_of(bench, base, layout, items).rows if items else ()
     recipe = Recipe(**{**settings["recipe"], "targets": tuple(settings["recipe"]["targets"])})
@@ -133,6 +146,9 @@ def train_and_choose(
         )
     tuned = tuned_folder(home, method)
     checkpoints.publish(tuned, lambda folder: copy_tuned(kept, folder))
+    last = trained.snapshots[-1]
+    if kept != last.folder:
+        checkpoints.publish(home / checkpoints.LAST, lambda folder: copy_tuned(last.folder, folder))
     check = trust.check_model if method == "full" else trust.check_adapter
     checks = check(base.folder, tuned, [*rows.own.rows, *held_out][:PROBES])
     if after is not None:
@@ -145,6 +161,7 @@ def train_and_choose(
         "checkpoint": {"step": chosen.step, "epoch": chosen.epoch}
         if after is None
         else {name: after.guard["kept"][name] for name in ("step", "epoch", "scale")},
+        "last": {"step": last.step, "epoch": last.epoch, "kept_apart": kept != last.folder},
         "selection_score": score,
         "selection_items": len(items),
         "tried": tried,
@@ -258,6 +275,7 @@ def recipe_of(bench: Workbench, method: Method) -> Recipe:
         checkpointing=training.checkpointing,
         kl_weight=training.kl.weight if training.kl is not None else 0.0,
         kl_rows=training.kl.rows if training.kl is not None else KL_ROWS,
+        patience=training.patience or 0,
     )
 
 
@@ -280,6 +298,11 @@ def settings_of(bench: Workbench, base: LocalWeights, layout: PromptLayout, meth
         "held_out": hashlib.sha256(json.dumps(held).encode()).hexdigest(),
         "recipe": asdict(recipe_of(bench, method)),
         "length": [training.max_length, training.too_long],
+        "choice": {  # what the checkpoint is chosen by
+            "metric": bench.task.metric,
+            "options": json.loads(json.dumps(bench.task.metric_options, default=str)),
+            "decoding": bench.task.decoding.model_dump(mode="json"),
+        },
         "mix": None if mix is None else [hashlib.sha256(json.dumps(general).encode()).hexdigest(), mix.share],
         **({"kl": hashlib.sha256(json.dumps(held_near).encode()).hexdigest()} if held_near else {}),
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "trl")},

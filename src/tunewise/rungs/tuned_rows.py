@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from tunewise.data import Example, Message, read_examples
 from tunewise.errors import DataError
+from tunewise.rungs.certified import near_notes
 from tunewise.rungs.prompt import PromptCandidate, PromptLayout
 from tunewise.rungs.replay import General, general_rows
 from tunewise.rungs.rung import Workbench
@@ -55,7 +56,7 @@ def rendered(
 class Prepared:
     """What is trained on: the task's rows, general ones, how they are mixed, and where they come from.
 
-    held: general rows on which the model is held near its base.
+    held: general rows on which the model is held near its base. near: what is nearly certification's.
     """
 
     own: Rendered
@@ -63,6 +64,7 @@ class Prepared:
     mix: Mix | None = None
     pool: General | None = None
     held: Rendered | None = None
+    near: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[TrainRow, ...]:
@@ -72,7 +74,8 @@ class Prepared:
     def notes(self, method: Method) -> list[str]:
         """What the user should know of rows that do not fit, and of the mix."""
         said = [] if self.mix is None else [f"{method}: {self.mix.in_words()}"]
-        said += [] if self.pool is None else [f"{method}: {text}" for text in self.pool.notes()]
+        said += [f"{method}: {text}" for text in ([] if self.pool is None else self.pool.notes())]
+        said += [f"{method}: {text}" for text in self.near]
         for name, part in (("train", self.own), ("general", self.general)):
             if part is not None and part.too_long + part.truncated:
                 fate = "are left out of training" if part.too_long else "lose the beginning of their prompt"
@@ -98,12 +101,12 @@ def prepared(bench: Workbench, base: LocalWeights, layout: PromptLayout) -> Prep
     kl = bench.task.training.kl
     held = None if kl is None else rows_held(bench, base, kl.general)
     if mix is None:
-        return Prepared(own, held=held)
+        return Prepared(own, held=held, near=tuple(near_notes(bench)))
     wanted = plan_mix(len(own.rows), 1, mix.share, bench.task.training.epochs).draws
     pool = general_rows(bench, base, mix, wanted)
     general = rendered(bench, base, pool.rows, lambda example: example.turns)
     plan = plan_mix(len(own.rows), len(general.rows), mix.share, bench.task.training.epochs)
-    return Prepared(own, general, plan, pool, held)
+    return Prepared(own, general, plan, pool, held, tuple(near_notes(bench)))
 
 
 def rows_held(bench: Workbench, base: LocalWeights, file: Path) -> Rendered:
@@ -114,19 +117,23 @@ def rows_held(bench: Workbench, base: LocalWeights, file: Path) -> Rendered:
     return found
 
 
-def check_before(
-    bench: Workbench, base: LocalWeights, layout: PromptLayout, rows: Sequence[TrainRow]
-) -> None:
-    """The checks of ``trust`` before training: serving's own prompt is built and counted for every row."""
+def check_before(bench: Workbench, base: LocalWeights, layout: PromptLayout, ready: Prepared) -> None:
+    """The checks of ``trust`` before training: serving's own prompt is built and compared for every row.
+
+    General rows are no task of serving's: they are held to the rest.
+    """
     from tunewise.models.tokens import stop_ids
 
     door: Any = base
     serving = PromptCandidate("training", door, layout)
     by_key = {example.key: example for example in bench.parts.train}
 
-    def served(row: TrainRow) -> int | None:
-        count: int | None = door.count_tokens(serving.layout.messages(by_key[row.key].turns, (), ()))
-        return count
+    def served(row: TrainRow) -> Sequence[int]:
+        ids: Sequence[int] = door.prompt_ids(serving.layout.messages(by_key[row.key].turns, (), ()))
+        return ids
 
     keys = {example.key for example in bench.parts.certification}
-    trust.check_rows(rows, stop_ids(base.tokenizer), served, keys)
+    stops = stop_ids(base.tokenizer)
+    trust.check_rows(ready.own.rows, stops, served, keys)
+    if ready.general is not None:
+        trust.check_rows(ready.general.rows, stops, lambda row: None, keys)

@@ -6,6 +6,7 @@
       work/epochs/     adapters (or whole models) to choose from, one per epoch
       adapter/         the chosen adapter, in PEFT's layout; or
       model/           the chosen model, as safetensors with tokenizer and configs
+      last/            what the last step left, where another checkpoint was chosen
       done.json        written last: the build is found again
 
 Every file that says "this is whole" is written after what it vouches for, flushed, and renamed into place.
@@ -21,10 +22,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tunewise.errors import StoreError
+from tunewise.errors import RunError, StoreError
 
 MARK = "whole.json"
 TUNED = ("adapter", "model")  # where a finished build lies: one of these
+LAST = "last"
 PREFIX = "checkpoint-"
 
 
@@ -133,11 +135,15 @@ def publish(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def need_space(folder: Path, wanted: int) -> None:
-    """Raise StoreError unless ``wanted`` bytes are free where ``folder`` lies, or will lie."""
+    """Raise StoreError unless ``wanted`` bytes are free where ``folder`` lies, or will lie.
+
+    What an earlier process wrote into ``folder`` counts: a run that goes on needs only the rest.
+    """
     place = folder
     while not place.exists():
         place = place.parent
-    free = shutil.disk_usage(place).free
+    there = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    free = shutil.disk_usage(place).free + there
     if free < wanted:
         raise StoreError(
             f"{folder}: training writes up to {wanted / 2**30:.1f} GiB of checkpoints, and only "
@@ -165,22 +171,45 @@ def _flat(body: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def begin(home: Path, settings: Mapping[str, Any]) -> list[str]:
+def begin(home: Path, settings: Mapping[str, Any], *, refuse: bool = False) -> list[str]:
     """Make ``home`` ready for a run with ``settings``; says what differs when an older run is thrown away.
 
-    With the same settings everything stays. With others, or without a readable settings file, what lies
-    there is removed, ``done.json`` first.
+    With the same settings everything stays, also under other library versions (``versions_changed``). With
+    others, or without a readable settings file, what lies there is removed, ``done.json`` first; or, with
+    ``refuse``, stays, and RunError says what differs.
     """
-    before = read_json(home / "settings.json")
-    if before == json.loads(json.dumps(settings)):
+    before, now = read_json(home / "settings.json"), json.loads(json.dumps(settings))
+    if before is not None and not changes(before, now):
         return []
-    said = [] if before is None else differences(before, json.loads(json.dumps(settings)))
+    said = [] if before is None else changes(before, now)
+    if refuse and any((home / name).exists() for name in (*TUNED, "work")):
+        why = "\n".join(f"  - {line}" for line in said) or "  - its settings.json is missing or cut short"
+        raise RunError(
+            f"{home} holds a training with other settings:\n{why}\nName another folder with --out, put the "
+            "settings back, or remove this one to train anew."
+        )
     for name in ("done.json", "settings.json"):
         (home / name).unlink(missing_ok=True)
-    for name in (*TUNED, "work"):
+    for name in (*TUNED, LAST, "work"):
         shutil.rmtree(home / name, ignore_errors=True)
     write_json(home / "settings.json", settings)
     return said
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """As ``differences``, of all but library versions."""
+    but_versions = [
+        {name: value for name, value in settings.items() if name != "versions"} for settings in (before, now)
+    ]
+    return differences(*but_versions)
+
+
+def versions_changed(home: Path, settings: Mapping[str, Any]) -> list[str]:
+    """Which library versions an unfinished run goes on under that it was not begun with; empty for none."""
+    if finished(home) is not None or newest_whole(home / "work" / "steps") is None:
+        return []
+    before = read_json(home / "settings.json") or {}
+    return differences(before.get("versions", {}), settings.get("versions", {}))
 
 
 def finished(home: Path) -> dict[str, Any] | None:

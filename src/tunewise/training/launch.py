@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tunewise.errors import SettingError, WorldError
+from tunewise import errors
+from tunewise.errors import SettingError, TunewiseError, WorldError
 from tunewise.progress import Progress
 from tunewise.training import checkpoints
 from tunewise.training.masks import TrainRow
@@ -25,6 +26,8 @@ from tunewise.training.recipe import Recipe, Trained, snapshots_in
 Strategy = Literal["ddp", "fsdp2", "deepspeed"]
 STRATEGIES: tuple[Strategy, ...] = ("ddp", "fsdp2", "deepspeed")
 PORT = 29500
+FAILED = "failed.json"  # why a process ended, in words for the user
+LOG_SHOWN = 1500  # last characters of the first traceback in the processes' log
 ZERO_STAGE = 3  # weights, gradients and optimizer states sharded, as FSDP2 does
 
 
@@ -129,7 +132,9 @@ def read_job(job: Path) -> dict[str, Any]:
 def row_of(said: dict[str, Any]) -> TrainRow:
     """A row from its JSON form."""
     earlier = tuple((start, end) for start, end in said["earlier"])
-    return TrainRow(said["key"], tuple(said["prompt"]), tuple(said["answer"]), earlier, said["place"])
+    return TrainRow(
+        said["key"], tuple(said["prompt"]), tuple(said["answer"]), earlier, said["place"], said["cut"]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +157,14 @@ class Launched:
         import torch
 
         self.launch.check(recipe.batch_size)
+        facts = checkpoints.read_json(work / "trained.json")
+        if facts is not None and any(s.step == facts["steps"] for s in snapshots_in(work)):
+            return Trained(snapshots_in(work), facts)  # the command of --dry-run was run before
         if self.launch.nodes > 1:
-            raise SettingError("several nodes: run the command that --dry-run prints on each of them")
+            raise SettingError(
+                "several nodes: run the command that --dry-run prints on each of them, then this one "
+                "again: it chooses the checkpoint and checks it"
+            )
         job = work / "job"
         write_job(job, base, rows, held_out, recipe, mix)
         cpu = not torch.cuda.is_available()
@@ -161,14 +172,33 @@ class Launched:
         threads = max(1, (os.cpu_count() or 1) // self.launch.processes)
         env = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
         env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
+        (work / FAILED).unlink(missing_ok=True)
         with (work / "processes.log").open("w", encoding="utf-8") as log:
             process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True, env=env)
             relay(process, progress)
         if process.returncode:
-            tail = (work / "processes.log").read_text(encoding="utf-8")[-2000:]
-            raise WorldError(f"training processes ended with {process.returncode}:\n{tail}")
+            raise why_failed(work, process.returncode)
         facts = checkpoints.read_json(work / "trained.json") or {}
         return Trained(snapshots_in(work), facts)
+
+
+def why_failed(work: Path, code: int) -> TunewiseError:
+    """What a process said when it failed, as the error it was; else the first traceback of the log.
+
+    The launcher's own traceback, which comes last, says only that a process ended.
+    """
+    said = checkpoints.read_json(work / FAILED)
+    if said is not None:
+        kind: Any = getattr(errors, said["kind"], WorldError)  # others: of the world
+        found: TunewiseError = kind(said["says"])
+        return found
+    log = (work / "processes.log").read_text(encoding="utf-8", errors="replace")
+    start = log.find("Traceback (most recent call last)")
+    first = log[start:].split("\n\n")[0] if start >= 0 else log
+    return WorldError(
+        f"The training processes ended with {code}; the last checkpoint is kept. What they wrote is in "
+        f"{work / 'processes.log'}; first:\n{first[-LOG_SHOWN:].strip()}"
+    )
 
 
 def relay(process: "subprocess.Popen[str]", progress: Progress) -> None:

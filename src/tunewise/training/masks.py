@@ -26,7 +26,8 @@ class TrainRow:
 
     prompt: exactly what serving sends. answer: the answer's ids, the stop token last. earlier: the places
     (start, end) in the prompt of the assistant's earlier turns and their stop tokens. The answer and
-    these places, and only they, carry loss. place: where the row stands, for messages.
+    these places, and only they, carry loss. place: where the row stands, for messages. cut: tokens of the
+    prompt's beginning that were left out, since the row passes the window.
     """
 
     key: str
@@ -34,6 +35,7 @@ class TrainRow:
     answer: tuple[int, ...]
     earlier: tuple[tuple[int, int], ...] = ()
     place: str = ""
+    cut: int = 0
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -138,7 +140,7 @@ def render_row(
 def cut_left(row: TrainRow, count: int) -> TrainRow:
     """The row without the first ``count`` tokens of its prompt; turns that are cut into carry no loss."""
     earlier = tuple((start - count, end - count) for start, end in row.earlier if start > count)
-    return TrainRow(row.key, row.prompt[count:], row.answer, earlier, row.place)
+    return TrainRow(row.key, row.prompt[count:], row.answer, earlier, row.place, row.cut + count)
 
 
 def refuse_beyond(beyond: Sequence[TrainRow], window: int, too_long: TooLong, left: int) -> None:

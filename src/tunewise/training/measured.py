@@ -66,11 +66,15 @@ class MemoryWatch:
             self._gauge.stop()
             self._gauge = None
 
+    def rate(self) -> float | None:
+        """Tokens per second that went through the model, all padding included; None before it is known."""
+        return self.computed / self.seconds if self.seconds > 0 and self.computed else None
+
     def facts(self) -> dict[str, Any] | None:
         """JSON-able; None when the run was too short to watch a step."""
         if not self.peak:
             return None
-        rate = self.computed / self.seconds if self.seconds > 0 and self.computed else None
+        rate = self.rate()
         return {
             "peak_bytes": self.peak,
             "pass_tokens": self.tokens,

@@ -156,6 +156,21 @@ def attach(model: Any, recipe: "Recipe") -> Any:
     )
 
 
+def check(base: Path, recipe: "Recipe") -> None:
+    """Raise SettingError for what can be seen of method and targets without reading the weights."""
+    if recipe.method == "qlora":
+        need_bitsandbytes()
+    if recipe.method == "full" or not recipe.targets:
+        return
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
+    classes: Any = transformers.AutoModelForCausalLM
+    with torch.device("meta"):  # shapes alone
+        known_targets(classes.from_config(config), recipe.targets)
+
+
 def known_targets(model: Any, targets: Sequence[str]) -> Sequence[str]:
     """``targets`` when each ends the name of a linear layer, else SettingError with those there are."""
     there = linear_names(model)
@@ -223,11 +238,11 @@ def core_of(model: Any) -> Any:
 
 
 def disk_need(model: Any, snapshots: int) -> int:
-    """Bytes that a run writes at most: one snapshot per epoch, the chosen one, and three full checkpoints.
+    """Bytes that a run writes at most: a snapshot per epoch, the chosen and the last, three full checkpoints.
 
     A checkpoint holds the trained weights and AdamW's two fp32 moments for each; two are kept while a third
     is written.
     """
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     moments = sum(8 * p.numel() for p in model.parameters() if p.requires_grad)
-    return int((snapshots + 1) * trained + 3 * (trained + moments))
+    return int((snapshots + 2) * trained + 3 * (trained + moments))

@@ -38,12 +38,14 @@ def pretrain(
     progress: Progress,
     said: Mapping[str, Any],
     trainer: Callable[..., Trained] = train,
+    refuse_changes: bool = False,
 ) -> dict[str, Any]:
     """The stage as facts, its model in ``home / "model"``; goes on where an earlier process was cut off.
 
     general: general text, its held-out pieces measured, its train pieces mixed in when there is a
     ``share``; None without. said: all else that the result depends on (fingerprints, versions).
-    trainer: ``recipe.train`` or one with its arguments (many processes). Facts: ``perplexity`` per
+    trainer: ``recipe.train`` or one with its arguments (many processes). refuse_changes: raise RunError for a
+    folder that holds a training with other settings, in place of starting anew. Facts: ``perplexity`` per
     kind of text with ``before`` and ``after``, ``passed`` and ``why`` of the gate, tokens, epochs, steps.
     """
     settings = {
@@ -54,7 +56,9 @@ def pretrain(
     }
     if general is not None:
         settings["general"] = [digest(general.train), digest(general.held_out), share]
-    if thrown_away := checkpoints.begin(home, settings):
+    for text in checkpoints.versions_changed(home, settings):
+        progress.tell("note", text=f"cpt: goes on under another library version ({text})")
+    if thrown_away := checkpoints.begin(home, settings, refuse=refuse_changes):
         (home / "before.json").unlink(missing_ok=True)
         progress.tell("note", text="cpt: pre-training starts anew: " + "; ".join(thrown_away))
     done = checkpoints.finished(home)

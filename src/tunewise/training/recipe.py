@@ -51,6 +51,7 @@ class Recipe:
     targets: the linear layers that get an adapter, by the last part of their names; none: all of them.
     checkpointing: states are computed again on the way back instead of kept: a third more time, and memory
     for one layer in place of all. kl_weight, kl_rows: see ``training.anchor``; a weight of 0 is none.
+    patience: epochs in a row without a lower held-out loss, after which training stops; 0: it never does.
     """
 
     learning_rate: float
@@ -72,6 +73,7 @@ class Recipe:
     checkpointing: bool = False
     kl_weight: float = 0.0
     kl_rows: int = KL_ROWS
+    patience: int = 0
 
     @property
     def alpha(self) -> int:
@@ -130,6 +132,26 @@ def snapshots_in(work: Path) -> tuple[Snapshot, ...]:
     return tuple(found)
 
 
+def stopped_early(snapshots: Sequence[Snapshot], per_epoch: int, patience: int) -> int | None:
+    """The step of the epoch's end at which training stops, None while it does not.
+
+    It stops where ``patience`` epochs in a row did not lower the held-out loss (Goodfellow et al., "Deep
+    Learning", 2016, algorithm 7.1). It follows from the snapshots alone, so that a run that was killed stops
+    where an undisturbed one does. Snapshots within an epoch, which a guard takes, do not count.
+    """
+    best, worse = math.inf, 0
+    for snapshot in snapshots:
+        if not patience or snapshot.held_out_loss is None:
+            return None
+        if snapshot.step % per_epoch:
+            continue
+        better = snapshot.held_out_loss < best
+        best, worse = (snapshot.held_out_loss, 0) if better else (best, worse + 1)
+        if worse >= patience:
+            return snapshot.step
+    return None
+
+
 def train(
     base: Path,
     rows: Sequence[TrainRow],
@@ -167,7 +189,8 @@ def train(
         loading = round(time.monotonic() - started, 2)
         watcher = Guard(guard, work / "guard.json", wanted, recipe.method, progress) if guard else None
         watch = Watch(work, held_out, recipe, shape, progress, save_seconds, watcher)
-        ends = {wanted, watcher.stopped_at if watcher is not None else wanted}
+        early = stopped_early(snapshots_in(work), shape[0], recipe.patience)
+        ends = {wanted, early, watcher.stopped_at if watcher is not None else wanted}
         if not any(snapshot.step in ends for snapshot in snapshots_in(work)):
             snapshots_wanted = math.ceil(recipe.epochs) + (guard.checkpoints if guard else 0)
             checkpoints.need_space(work, methods.disk_need(model, snapshots_wanted))
@@ -186,6 +209,8 @@ def train(
             f"Lower training.learning_rate (now {recipe.learning_rate}) and run again."
         )
     run = run_facts(rows, recipe, snapshots[-1], mix, snapshots[-1].step / wanted)
+    if (early := stopped_early(snapshots, shape[0], recipe.patience)) is not None and early < wanted:
+        run["stopped_early"] = {"step": early, "of": wanted, "patience": recipe.patience}
     return Trained(
         snapshots, {**facts, **run, "load_seconds": loading}, watcher.facts() if watcher is not None else None
     )

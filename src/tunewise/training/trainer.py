@@ -68,8 +68,7 @@ class PackedTrainer(SFTTrainer):
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
         """The passes of one step, forward and backward; the step's loss is added to ``step_loss``."""
         if "batch" not in inputs:
-            parent: Any = super()
-            loss = parent.training_step(model, inputs, num_items_in_batch)
+            loss = self.padded(model, inputs, num_items_in_batch)
             self.step_loss += float(loss)
             return loss
         model.train()
@@ -80,13 +79,33 @@ class PackedTrainer(SFTTrainer):
                 self.step_kl = self.pull(model)
                 break
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                self.make_smaller(error)
+                self.make_smaller(error, self.most, max(map(len, self.batch)))
             model.zero_grad()  # what the passes before the last one left
         mean = torch.tensor(loss, device=self.args.device)
         if self.accelerator.num_processes > 1:
             mean = self.accelerator.reduce(mean, "mean")
         self.step_loss += loss if self.accelerator.num_processes == 1 else float(mean)
         return mean
+
+    def padded(self, model: Any, inputs: dict[str, Any], count: Any) -> Any:
+        """A step on a padded batch TRL's own way, in parts of its rows where memory ran out.
+
+        count: targets of the whole step, by which each part's sum is divided; without it parts cannot be put
+        together.
+        """
+        parent: Any = super()
+        rows, length = inputs["input_ids"].shape
+        while True:
+            size = min(self.most, rows)
+            parts = [
+                {name: value[start : start + size] for name, value in inputs.items()}
+                for start in range(0, rows, size)
+            ]
+            try:
+                return sum(parent.training_step(model, part, count) for part in parts)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                self.make_smaller(error, size if count is not None else 1, length)
+            model.zero_grad()
 
     def all_passes(self, model: Any, rows: Sequence[TrainRow], count: Any) -> float:
         """Mean negative log-likelihood, in nats, of the targets of the whole step; gradients are added up.
@@ -123,12 +142,10 @@ class PackedTrainer(SFTTrainer):
         self.accelerator.backward(self.anchor.weight * divergence)
         return float(divergence.detach())
 
-    def make_smaller(self, error: RuntimeError) -> None:
-        """Halve the rows of a pass where memory ran out; an error that this cannot mend is raised."""
+    def make_smaller(self, error: RuntimeError, before: int, longest: int) -> None:
+        """Halve the ``before`` rows of a pass where memory ran out; an error this cannot mend is raised."""
         if not out_of_memory(error):
             raise error
-        longest = max(map(len, self.batch))
-        before = self.most
         if before == 1 or self.accelerator.num_processes > 1:
             tried = "a single row" if before == 1 else f"{before} rows"
             raise WorldError(
@@ -177,8 +194,13 @@ class MixedOrder(Sampler[int]):
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """True for a device without memory, and for a CPU whose allocator got none."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """True for a device without memory (Apple's says so in words), and for a CPU whose allocator got none."""
+    said = str(error).lower()
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "can't allocate memory" in said
+        or "out of memory" in said
+    )
 
 
 def on_device(inputs: dict[str, Any], device: Any) -> dict[str, Any]:

@@ -25,13 +25,13 @@ class TrainingNotTrusted(WorldError):
 def check_rows(
     rows: Sequence[TrainRow],
     stop_ids: Collection[int],
-    served: Callable[[TrainRow], int | None],
+    served: Callable[[TrainRow], Sequence[int] | None],
     certification_keys: Collection[str],
 ) -> None:
     """The checks before training. Raises TrainingNotTrusted, or DataError for what the data has wrong.
 
-    stop_ids: ids that end an answer in serving. served: how many tokens serving sends for a row's prompt,
-    None where it cannot tell.
+    stop_ids: ids that end an answer in serving. served: the ids that serving sends for a row's prompt, None
+    where it cannot tell.
     """
     for row in rows:
         if row.key in certification_keys:
@@ -51,10 +51,14 @@ def check_rows(
                 "template and the generation config name different end tokens; mend one of them."
             )
         sent = served(row)
-        if sent is not None and sent != len(row.prompt):
+        if sent is not None and (read := tuple(sent)[row.cut :]) != row.prompt:
+            both = zip(row.prompt, read, strict=False)
+            place = next((n for n, (one, other) in enumerate(both) if one != other), None)
+            apart = "one goes on where the other ends" if place is None else f"they part at token {place}"
             raise TrainingNotTrusted(
                 f"Example {row.key}: training reads a prompt of {len(row.prompt)} tokens, serving sends "
-                f"{sent}. They must be the same ids: please report this with the name of the model."
+                f"{len(read)}; {apart}. They must be the same ids: please report this with the name of the "
+                "model."
             )
 
 

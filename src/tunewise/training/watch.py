@@ -16,7 +16,7 @@ from tunewise.training import checkpoints, trust
 from tunewise.training.guard import Guard
 from tunewise.training.masks import TrainRow
 from tunewise.training.measured import MemoryWatch
-from tunewise.training.recipe import Recipe
+from tunewise.training.recipe import Recipe, snapshots_in, stopped_early
 
 if TYPE_CHECKING:
     from tunewise.training.trainer import PackedTrainer
@@ -48,6 +48,7 @@ class Watch(TrainerCallback):
         self.seconds = 0.0
         self.losses: list[float] = []
         self.kl: list[float] = []
+        self.held_out_now: float | None = None
         self.memory = MemoryWatch()
         self.trainer: PackedTrainer | None = None
         self._mark = self._saved = 0.0
@@ -120,6 +121,9 @@ class Watch(TrainerCallback):
                 steps=self.wanted,
                 loss=self.losses[-1],
                 tokens_per_second=self.tokens / self.per_epoch * state.global_step / self.seconds,
+                computed_tokens_per_second=self.memory.rate(),
+                memory_bytes=self.memory.peak or None,
+                held_out_loss=self.held_out_now,
                 eta_seconds=self.seconds / state.global_step * (self.wanted - state.global_step),
             )
         if self.guarded(state) and state.global_step % self.per_epoch and state.global_step < self.wanted:
@@ -159,8 +163,23 @@ class Watch(TrainerCallback):
         folder = self.work / "epochs" / f"checkpoint-{state.global_step}"
         if not (self.guarded(state) and checkpoints.is_whole(folder)):
             self.snapshot(state, kwargs["model"])
+        control.should_training_stop = control.should_training_stop or self.agreed(self.enough(state))
         control.should_save = state.global_step < self.wanted and not control.should_training_stop
         self._mark = time.monotonic()
+
+    def enough(self, state: TrainerState) -> bool:
+        """Whether the held-out loss says to stop; said to the reader. The first process has the snapshots."""
+        patience = self.recipe.patience
+        if not state.is_world_process_zero or state.global_step >= self.wanted:
+            return False
+        if stopped_early(snapshots_in(self.work), self.per_epoch, patience) is None:
+            return False
+        text = (
+            f"{self.recipe.method}: stopped early after step {state.global_step} of {self.wanted}: the loss "
+            f"on held-out rows did not fall in {patience} epochs (training.patience)"
+        )
+        self.progress.tell("note", text=text)
+        return True
 
     def snapshot(self, state: TrainerState, wrapped: Any) -> None:
         """Write what was trained, with its loss on held-out rows."""
@@ -169,7 +188,7 @@ class Watch(TrainerCallback):
 
         assert self.trainer is not None
         model = self.trainer.accelerator.unwrap_model(wrapped)
-        loss = held_out_loss(model, self.held_out, self.recipe)
+        loss = self.held_out_now = held_out_loss(model, self.held_out, self.recipe)
         said = {
             "step": state.global_step,
             "epoch": state.epoch,

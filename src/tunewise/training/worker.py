@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tunewise.errors import TunewiseError
 from tunewise.training import checkpoints
-from tunewise.training.launch import read_job
+from tunewise.training.launch import FAILED, read_job
 from tunewise.training.recipe import train
 
 
@@ -26,7 +27,11 @@ class Lines:
 def main(job: Path) -> None:
     """Train as the job says."""
     given = read_job(job)
-    trained = train(**given, progress=Lines())
+    try:
+        trained = train(**given, progress=Lines())
+    except TunewiseError as error:  # said once, by the process that launched this one
+        checkpoints.write_json(given["work"] / FAILED, {"kind": type(error).__name__, "says": str(error)})
+        sys.exit(f"{error}")
     if os.environ.get("RANK", "0") == "0":
         checkpoints.write_json(given["work"] / "trained.json", trained.facts)
 
