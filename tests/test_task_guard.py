@@ -40,6 +40,7 @@ def test_a_section_and_the_short_words_are_taken(read, tmp_path):
         ("guard: {benchmarks: [hellaswag, piqua, lambada]}", "'piqua'; did you mean 'piqa'"),
         ("guard: {benchmarks: [hellaswag, piqa]}", "at least 3 different benchmarks were expected, got 2"),
         ("guard: {benchmarks: [hellaswag, piqa, ifeval]}", "ifeval has no right and wrong items"),
+        ("guard: {benchmarks: [hellaswag, piqa, mmlu, mmlu_5shot]}", "ask the same questions"),
         ("guard: {data: nowhere}", r"'nowhere' is no folder .*hellaswag/\*\.jsonl"),
         ("guard: fully", "on, full, off or a section was expected, got 'fully'; did you mean 'full'"),
         ("guard: {max_relative_drops: 0.1}", "did you mean 'max_relative_drop'"),

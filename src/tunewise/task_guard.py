@@ -58,6 +58,10 @@ def _benchmarks(value: object, info: ValidationInfo) -> tuple[str, ...]:
             )
         else:
             found.append(name)
+    if {"mmlu", "mmlu_5shot"} <= set(found):
+        raise mistake(
+            "mmlu and mmlu_5shot ask the same questions, and the test takes each for a new one; name one"
+        )
     if len(set(found)) < FEWEST_BENCHMARKS:
         raise mistake(
             f"at least {FEWEST_BENCHMARKS} different benchmarks were expected, got {len(set(found))}"

@@ -9,10 +9,16 @@ pytest.importorskip("torch")
 
 from typer.testing import CliRunner
 
-from tunewise.benchmarks.bench import bench
+from tunewise.benchmarks.bench import Measured, answered_by_both, bench, pool
+from tunewise.benchmarks.comparison import compare
+from tunewise.benchmarks.figures import share
+from tunewise.benchmarks.following import Followed, FollowedOutcome, following_figures
 from tunewise.benchmarks.item import Item
-from tunewise.benchmarks.scorer import LocalScorer
-from tunewise.errors import DataError, SettingError
+from tunewise.benchmarks.scorer import LocalScorer, Outcome
+from tunewise.benchmarks.scores import Scored
+from tunewise.benchmarks.tasks import find
+from tunewise.errors import DataError, SettingError, WorldError
+from tunewise.models.door import Answer
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "ate", "all", "of", "it", "by", "noon"]
 
@@ -173,3 +179,69 @@ def test_instructions_are_answered_within_the_window_and_rows_left_out_are_count
     (measured,) = report.measured
     assert measured.figures["prompts_followed"].estimate in (0, 1)
     assert report.left_out[0][1].startswith("1 of 2 rows")
+
+
+def test_weights_that_are_no_numbers_measure_nothing(make_folder, data):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = make_folder(5)
+    [file] = folder.glob("*.safetensors")
+    tensors = load_file(file)
+    name = next(name for name in tensors if "down_proj" in name)
+    save_file({**tensors, name: torch.full_like(tensors[name], float("nan"))}, file, {"format": "pt"})
+    with pytest.raises(WorldError, match="40 of 40 items are no numbers"):
+        bench(folder, tasks=["arc_easy"], data=data)
+
+
+def test_a_second_model_that_needs_more_bits_for_a_text_has_lost(tiny_folder, make_folder, data):
+    report = bench(tiny_folder, tasks=["text"], data=data, compare_with=make_folder(5))
+    before, after = (one[0].main.estimate for one in (report.measured, report.second))
+    [row] = report.comparisons
+    assert row.drop.estimate == pytest.approx(after - before, abs=1e-9)
+    assert row.relative.estimate == pytest.approx((after - before) / before)
+
+
+def followed(names, failing=()):
+    """Prompts of those names, each followed; the failing ones got no answer."""
+    done = [Followed(name, Answer("ok"), (True,), (True,)) for name in names if name not in failing]
+    figures = following_figures(done)
+    outcome = FollowedOutcome(done, tuple(failing), 0.0)
+    return Measured(find("ifeval"), outcome, figures, None, False)
+
+
+def test_prompts_without_an_answer_are_said_and_compared_where_both_answered():
+    one, other = followed("abcd", failing=["b"]), followed("abcd", failing=["c"])
+    assert "1 of 4 items got no answer and are in no figure (b)" in one.notes()
+    first, second = answered_by_both(one, other)
+    assert [item.id for item in first] == [item.id for item in second] == ["a", "d"]
+    row = compare(one.benchmark, first, second, None, False)
+    assert (row.n, row.lost, row.gained) == (2, 0, 0)
+
+
+def answers(name, right, main="acc"):
+    """A benchmark of so many items, of which the first ``right`` are."""
+    items = [Scored(str(n), (0.0, -1.0), (True, False), (1, 1), int(n >= right)) for n in range(40)]
+    benchmark = find(name)
+    figures = {main: share(right, 40)}
+    return Measured(benchmark, Outcome(items, (), 0, 0.0), figures, 0.25, False)
+
+
+def test_no_question_counts_twice_in_the_pool_and_none_that_cannot_be_lost():
+    first = [answers("mmlu", 20), answers("mmlu_5shot", 30), answers("boolq", 0)]
+    pooled = pool(first, [answers("mmlu", 15), answers("mmlu_5shot", 0), answers("boolq", 0)])
+    assert (pooled.n, pooled.lost) == (40, 5)
+
+
+def test_two_files_of_one_name_are_refused(tiny_folder, tmp_path):
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "own.jsonl").write_text('{"question":"q","choices":["a","b"],"answer_index":0}')
+    with pytest.raises(SettingError, match="two benchmarks are called 'own'"):
+        bench(tiny_folder, tasks=[str(tmp_path / place / "own.jsonl") for place in ("a", "b")])
+
+
+def test_broken_rows_of_a_benchmark_that_nobody_named_are_a_mistake_not_an_absence(tiny_folder, tmp_path):
+    (tmp_path / "piqa.jsonl").write_text('{"question": "q"}\n')
+    with pytest.raises(DataError, match=r"piqa\.jsonl, line 1: expected 'choices'"):
+        bench(tiny_folder, data=tmp_path)

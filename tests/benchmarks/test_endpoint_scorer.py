@@ -58,6 +58,77 @@ def test_an_endpoint_without_them_says_what_can_be_measured(reply):
         scorer.score([Item("1", "a", (" b",))])
 
 
+def refusing(longest):
+    """As words_server, but a prompt of more characters is more than fits."""
+
+    def answer(request):
+        if len(json.loads(request.content)["prompt"]) > longest:
+            return httpx.Response(400, json={"error": {"message": "maximum context length exceeded"}})
+        return words_server(request)
+
+    return httpx.MockTransport(answer)
+
+
+def test_an_item_that_the_endpoint_refuses_is_left_out_and_named_never_right():
+    scorer = EndpointScorer(SPEC, refusing(30))
+    short, long = Item("short", "a", (" b",)), Item("long", "a " * 40, (" b",))
+    outcome = scorer.score([long, short])
+    assert [one.id for one in outcome.items] == ["short"]
+    assert outcome.errored == ("long",)
+    with pytest.raises(DoorError, match="refused every one of 1 items"):
+        scorer.score([long])
+
+
+def test_without_first_choices_a_last_word_is_not_counted_as_wrong_but_refused():
+    def answer(request):
+        body = words_server(request).json()
+        del body["choices"][0]["logprobs"]["top_logprobs"]
+        return httpx.Response(200, json=body)
+
+    scorer = EndpointScorer(SPEC, httpx.MockTransport(answer))
+    assert scorer.score([Item("1", "a", (" b", " c d"))]).items[0].pick == 0
+    with pytest.raises(SettingError, match="Leave lambada out"):
+        scorer.score([Item("2", "a", (" b",))])
+
+
+def test_what_an_endpoint_cannot_be_asked_is_left_out_with_the_reason(tmp_path, monkeypatch):
+    (tmp_path / "lambada.jsonl").write_text('{"context": "a b", "continuation": "c"}\n')
+    (tmp_path / "piqa.jsonl").write_text('{"question": "a", "choices": ["b", "c"], "answer_index": 0}\n')
+
+    def without_top(request):
+        body = words_server(request).json()
+        body["choices"][0]["logprobs"]["top_logprobs"] = None
+        return httpx.Response(200, json=body)
+
+    scorer = EndpointScorer(SPEC, httpx.MockTransport(without_top))
+    monkeypatch.setattr("tunewise.benchmarks.bench.scorer_of", lambda *_: scorer)
+    report = bench("http://127.0.0.1:9/v1", name="some-model", data=tmp_path)
+    assert [one.benchmark.name for one in report.measured] == ["piqa"]
+    assert "Leave lambada out" in dict(report.left_out)["lambada"]
+    with pytest.raises(SettingError, match="Leave lambada out"):
+        bench("http://127.0.0.1:9/v1", name="some-model", data=tmp_path, tasks=["lambada"])
+
+
+def test_two_models_at_one_address_are_told_apart_by_their_names(tmp_path, monkeypatch):
+    (tmp_path / "piqa.jsonl").write_text('{"question": "a", "choices": ["b", "c"], "answer_index": 0}\n')
+    asked = []
+
+    def answer(request):
+        asked.append(json.loads(request.content)["model"])
+        return words_server(request)
+
+    monkeypatch.setattr(
+        "tunewise.benchmarks.bench.EndpointScorer",
+        lambda spec: EndpointScorer(spec, httpx.MockTransport(answer)),
+    )
+    url = "http://127.0.0.1:9/v1"
+    report = bench(url, name="base", compare_name="tuned", data=tmp_path, tasks=["piqa"])
+    assert set(asked) == {"base", "tuned"}
+    assert (report.compared_with, report.comparisons[0].lost) == (f"tuned at {url}", 0)
+    with pytest.raises(SettingError, match="compared with itself"):
+        bench(url, name="base", compare_with=url, data=tmp_path, tasks=["piqa"])
+
+
 def test_an_endpoint_that_fails_is_a_failure_of_the_world(monkeypatch):
     monkeypatch.setattr("tunewise.benchmarks.endpoint_scorer.time.sleep", lambda _: None)
     with pytest.raises(DoorError, match="HTTP 503"):

@@ -12,6 +12,7 @@ from tunewise.benchmarks.figures import (
     paired_difference,
     ratio,
     share,
+    share_of_groups,
     smallest_visible_drop,
 )
 
@@ -95,3 +96,27 @@ def test_fewer_items_see_only_larger_drops():
     drops = [smallest_visible_drop(n, 0.6) for n in (100, 200, 1000, 5000)]
     assert drops == sorted(drops, reverse=True)
     assert smallest_visible_drop(5, 0.3) is None
+
+
+def test_shares_of_groups_have_a_width_within_zero_and_one_even_where_all_agree():
+    none, every = share_of_groups([0] * 6, [1, 2, 3, 1, 2, 3]), share_of_groups([2] * 6, [2] * 6)
+    assert (none.estimate, none.low, none.high) == (0.0, 0.0, pytest.approx(share(0, 6).high))
+    assert (every.estimate, every.low, every.high) == (1.0, pytest.approx(share(6, 6).low), 1.0)
+    one = share_of_groups([1, 0, 0, 0, 0, 0], [1] * 6)
+    assert 0 <= one.low < one.estimate < one.high <= 1
+    assert share_of_groups([], []).estimate is None
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.6], ids=["apart", "alike"])
+def test_the_interval_of_shares_of_groups_covers_the_truth_in_about_95_of_100_cases(alike):
+    rng, covered, runs = random.Random(4), 0, 1500
+    for _ in range(runs):
+        sizes = [rng.choice((1, 2, 3)) for _ in range(60)]
+        successes = []
+        for size in sizes:
+            shared = rng.random() < 0.3
+            same = rng.random() < alike
+            successes.append(size * shared if same else sum(rng.random() < 0.3 for _ in range(size)))
+        found = share_of_groups(successes, sizes)
+        covered += found.low <= 0.3 <= found.high
+    assert 0.93 <= covered / runs <= 0.975

@@ -73,7 +73,32 @@ def test_few_items_without_a_change_prove_nothing():
 
 
 def test_a_base_that_has_nothing_right_has_no_relative_drop():
-    assert relative_drop(0, 0, 5, 100) == (None, None, None)
+    assert relative_drop(0, 0, 5, 100, 2.0, 2.0) == (None, None, None)
+
+
+def test_the_interval_never_contradicts_the_outcome():
+    rng = np.random.default_rng(11)
+    seen = set()
+    for items in (60, 200, 800):
+        for test in (GuardTest(items), GuardTest(items, 1, look_at=(1.0,))):
+            for drop in (0.0, 0.03, 0.05, 0.1, 0.3):
+                for _ in range(40):
+                    reading = test.read(*outcomes(rng, items, 0.6, rng.choice([0.0, 0.02, 0.06]), drop))
+                    assert (reading.outcome == "alarm") == (reading.low >= 0.05)
+                    assert (reading.outcome == "clear") == (reading.high <= 0.05)
+                    assert reading.low <= reading.drop <= reading.high
+                    seen.add(reading.outcome)
+    assert seen == {"alarm", "clear", "not_proved"}
+
+
+def test_the_bounds_are_wrong_as_seldom_as_the_test():
+    rng = np.random.default_rng(12)
+    test, runs = GuardTest(800), 1500
+    found = [test.read(*outcomes(rng, 800, 0.6, 0.03, 0.12)) for _ in range(runs)]
+    too_high = sum(reading.low > 0.12 for reading in found) / runs
+    too_low = sum(reading.high < 0.12 for reading in found) / runs
+    assert too_high <= 0.0125 + 3 * (0.0125 / runs) ** 0.5
+    assert too_low <= 0.05 + 3 * (0.05 / runs) ** 0.5
 
 
 @pytest.mark.parametrize(("items", "base", "churn"), [(3000, 0.6, 0.03), (300, 0.6, 0.03), (100, 0.8, 0.02)])

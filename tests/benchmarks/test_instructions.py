@@ -1,10 +1,14 @@
 """IFEval's checks on answers that follow and answers that do not."""
 
+import json
+
 import pytest
 
+from tunewise.benchmarks.data import items_of
 from tunewise.benchmarks.following import ask, following_figures
 from tunewise.benchmarks.instructions import CHECKS, followed, followed_loosely, why_not_checkable
 from tunewise.benchmarks.tasks import ifeval
+from tunewise.errors import DataError
 from tunewise.models.door import Answer
 
 CASES = [
@@ -66,6 +70,30 @@ def test_what_is_missing_is_said():
     assert why_not_checkable("punctuation:no_comma", {}) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("keywords:existence", {"keywords": ["("]}),
+        ("length_constraints:number_words", {"num_words": "many", "relation": "at least"}),
+        ("length_constraints:number_words", {"num_words": 3, "relation": "around"}),
+        ("startend:end_checker", {"end_phrase": 3}),
+    ],
+)
+def test_arguments_that_cannot_be_used_are_told_before_a_model_is_asked(name, arguments):
+    assert f"the arguments of {name} cannot be used" in why_not_checkable(name, arguments)
+
+
+def test_where_no_row_can_be_asked_the_reason_is_said(tmp_path):
+    row = {
+        "prompt": "x",
+        "instruction_id_list": ["language:response_language"],
+        "kwargs": [{"language": "kn"}],
+    }
+    (tmp_path / "ifeval.jsonl").write_text(json.dumps(row))
+    with pytest.raises(DataError, match="none of 1 rows can be asked, the first since language:response"):
+        items_of(ifeval.BENCHMARK, tmp_path)
+
+
 def test_rows_without_their_arguments_are_left_out():
     names = ["punctuation:no_comma", "startend:end_checker"]
     rows = [
@@ -97,7 +125,7 @@ def test_prompts_are_asked_checked_and_counted():
     ]
     outcome = ask(Scripted(), prompts)
     assert [item.strict for item in outcome.items] == [(True, True), (True, False)]
-    assert outcome.errored == 1
+    assert len(outcome.errored) == 1
     figures = following_figures(outcome.items)
     assert figures["prompts_followed"].estimate == 0.5
     assert figures["instructions_followed"].estimate == 0.75

@@ -1,12 +1,14 @@
 """Every benchmark reads its rows as its docstring says."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from tunewise.benchmarks import tasks
 from tunewise.benchmarks.data import items_of
-from tunewise.benchmarks.tasks import arc_easy, boolq, hellaswag, lambada, mmlu, piqa, text
+from tunewise.benchmarks.tasks import arc_easy, boolq, choices_file, hellaswag, lambada, mmlu, piqa, text
 from tunewise.errors import DataError, SettingError
 
 MMLU_ROW = {
@@ -88,6 +90,27 @@ def test_text_is_cut_at_paragraphs_and_nothing_is_lost():
 def test_a_row_without_its_question_is_named(row):
     with pytest.raises(DataError, match="expected"):
         arc_easy.read([{"id": "row-7", **row}], [])
+
+
+HELLASWAG = {"activity_label": "x", "ctx_a": "a", "ctx_b": "b", "endings": ["c", "d"], "label": "1"}
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "row", "said"),
+    [
+        (hellaswag, {**HELLASWAG, "ctx_b": None}, "expected 'ctx_b' as str, got NoneType"),
+        (hellaswag, {**HELLASWAG, "label": ""}, "expected 'label' as int, got str ''"),
+        (hellaswag, {**HELLASWAG, "endings": ["c", 3]}, "non-empty texts as choices"),
+        (hellaswag, {**HELLASWAG, "endings": ["c", "[step]"]}, "non-empty texts as choices"),
+        (boolq, {"passage": None, "question": "q", "label": 1}, "expected 'passage' as str"),
+        (arc_easy, {"question": "q", "choices": {"text": ["a", "b"]}, "answerKey": "A"}, "label: "),
+        (mmlu.BENCHMARK, {**MMLU_ROW, "choices": list("abcdefghijkl")}, "at most 10 choices, got 12"),
+        (choices_file.benchmark(Path("own.jsonl")), {**MMLU_ROW, "context": ""}, "'context' is empty"),
+    ],
+)
+def test_published_rows_that_are_broken_are_named_with_what_was_expected(benchmark, row, said):
+    with pytest.raises(DataError, match=rf"row-7: .*{re.escape(said)}"):
+        benchmark.read([{**row, "id": "row-7"}], [])
 
 
 def test_a_gold_answer_that_is_no_choice_is_refused():

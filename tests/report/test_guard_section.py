@@ -20,7 +20,11 @@ GUARD = {
     "time_share": 0.1,
     "benchmarks": [{"name": "mmlu", "why": "the base is at chance"}], "notes": [], "stopped_at": 8,
     "timeline": [ENTRY, ENTRY | {"step": 8, "outcome": "alarm", "drop": None, "low": None, "high": None}],
-    "kept": {"step": 4, "epoch": 1.0, "scale": 1.0}, "check": {"outcome": "clear", "benchmarks": [BENCHMARK]},
+    "kept": {"step": 4, "epoch": 1.0, "scale": 1.0},
+    "check": {
+        "outcome": "clear", "n": 90, "drop": 0.01, "low": -0.03, "high": 0.045, "benchmarks": [BENCHMARK],
+    },
+    "confirmation": {"outcome": "alarm", "n": 77, "drop": 0.311, "low": 0.215, "high": 0.401},
     "repair": [
         {"scale": 0.5, "selection_score": None, "outcome": None, "n": 3, "why": "3 items"},
         {"scale": 0.0, "selection_score": 0.2, "outcome": "clear", "drop": 0.0, "low": 0.0, "high": 0.0},
@@ -57,6 +61,22 @@ def test_everything_that_was_measured_is_shown(shown):
         assert words in said, words
 
 
+@pytest.mark.parametrize("shown", [page, terminal])
+def test_the_alarm_is_shown_by_benchmark_and_with_its_confirmation(shown):
+    said = shown(GUARD)
+    assert "At the alarm (step 8), on set A" in said
+    assert "The stopped checkpoint on fresh items" in said
+    for words in ("31.1 %", "21.5 %", "40.1 %", "77 items"):
+        assert words in said, words
+
+
+@pytest.mark.parametrize("shown", [page, terminal])
+def test_a_set_b_that_is_too_small_says_why(shown):
+    assert "9 items, the test takes 40" in shown(
+        GUARD | {"check": {"outcome": None, "n": 9, "why": "9 items, the test takes 40"}}
+    )
+
+
 def test_answers_can_be_read_on_the_page_as_text():
     said = page(GUARD)
     assert "card card card" in said
@@ -68,3 +88,12 @@ def test_a_guard_that_was_off_says_why(shown):
     assert "general ability was not measured" in shown(OFF)
     assert "no general benchmark data is named" in shown(OFF)
     assert shown(OFF).count("step") == 0
+
+
+@pytest.mark.parametrize("shown", [page, terminal])
+def test_the_sign_on_running_text_is_shown_where_there_are_no_prompts(shown):
+    text = {"name": "text", "about": "bits per byte", "base": 1.11, "tuned": 2.5, "fires": True}
+    found = {"why": "there are no general prompts", "prompts": 0, "answers": [], "signs": [text]}
+    said = " ".join(shown(GUARD | {"symptoms": found}).split())
+    assert "there are no general prompts" in said
+    assert "2.50" in said

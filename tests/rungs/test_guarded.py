@@ -78,6 +78,18 @@ def test_an_alarm_on_either_set_fails_and_too_few_items_prove_nothing():
     assert "so few items show a drop of 20 % or more" in why
 
 
+def test_a_strength_that_set_a_picked_is_clear_only_where_set_b_says_so():
+    picked = guard(reading("clear"), reading("not_proved"))
+    picked["kept"]["scale"] = 0.5
+    assert verdict_of(picked)[0] == "not_proved"
+    assert "on set B" in verdict_of(picked)[1]
+    assert verdict_of(picked | {"check": reading("clear")})[0] == "clear"
+    assert verdict_of(picked | {"check": reading("alarm")})[0] == "failed"
+    few = verdict_of(picked | {"check": {"outcome": None, "n": 9, "why": "9 items"}})
+    assert few[0] == "not_proved"
+    assert "on set A" in few[1]
+
+
 def test_the_advice_names_the_figures_of_the_run(make_bench):
     bench = make_bench(lambda messages: "?")
     stopped = {"stopped_at": 3, "timeline": timeline("clear", "clear", "alarm")}

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tunewise.errors import DataError
+from tunewise.errors import DataError, SettingError
 from tunewise.progress import Silent
 from tunewise.training import checkpoints
 from tunewise.training.guard import Guard, GuardSpec
@@ -56,6 +56,12 @@ def test_rows_that_are_there_and_broken_are_a_mistake_not_an_absence(tmp_path):
     (tmp_path / "piqa" / "rows.jsonl").write_text('{"question": \n', encoding="utf-8")
     with pytest.raises(DataError, match=r"rows\.jsonl, line 1: broken JSON"):
         gather_items(None, tmp_path)
+
+
+def test_two_benchmarks_of_one_name_are_refused(questions, tmp_path):
+    (tmp_path / "one.jsonl").write_bytes((questions / "one.jsonl").read_bytes())
+    with pytest.raises(SettingError, match="two are called 'one'"):
+        gather_items([str(questions / "one.jsonl"), str(tmp_path / "one.jsonl")], None)
 
 
 @pytest.fixture(scope="module")

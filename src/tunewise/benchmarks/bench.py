@@ -7,9 +7,9 @@ from typing import Any
 
 from tunewise.benchmarks import tasks
 from tunewise.benchmarks.comparison import Comparison, compare, pooled
-from tunewise.benchmarks.data import items_of
+from tunewise.benchmarks.data import items_of, lies_in
 from tunewise.benchmarks.data import left_out as left_out_rows
-from tunewise.benchmarks.endpoint_scorer import EndpointScorer
+from tunewise.benchmarks.endpoint_scorer import EndpointScorer, NotOffered
 from tunewise.benchmarks.figures import Figure
 from tunewise.benchmarks.following import FollowedOutcome, ask
 from tunewise.benchmarks.item import Benchmark, Item
@@ -48,6 +48,12 @@ class Measured:
                 f"not above chance ({self.guessing:.2f}), so that a drop cannot be seen; hellaswag, piqa, "
                 "arc_easy and lambada suit small models"
             )
+        if self.outcome.errored:
+            shown = ", ".join(self.outcome.errored[:3]) + (", ..." if len(self.outcome.errored) > 3 else "")
+            found.append(
+                f"{len(self.outcome.errored)} of {n + len(self.outcome.errored)} items got no answer and are "
+                f"in no figure ({shown})"
+            )
         if self.outcome.cut:
             shown = ", ".join(self.outcome.cut[:3]) + (", ..." if len(self.outcome.cut) > 3 else "")
             found.append(
@@ -70,6 +76,7 @@ class Measured:
             "chance": self.guessing,
             "at_chance": self.guesses,
             "cut": list(self.outcome.cut),
+            "errored": list(self.outcome.errored),
             "known_before": self.outcome.found,
             "seconds": self.outcome.seconds,
             "notes": self.notes(),
@@ -112,6 +119,7 @@ def bench(
     data: Path | None = None,
     limit: int | None = None,
     compare_with: str | Path | None = None,
+    compare_name: str | None = None,
     keep: bool = True,
     progress: Progress | None = None,
 ) -> BenchReport:
@@ -121,33 +129,49 @@ def bench(
     the model's ``name`` there; adapter: a LoRA adapter on local weights. tasks: names, or paths of .jsonl
     files; None: every benchmark whose rows lie in ``data``. data: a folder of rows; None: the hub. limit: at
     most so many items of each (``data.spread``). compare_with: a second model, or an adapter on ``model``;
-    the comparison says what it lost against the first. keep: use and fill the scores in the user's cache.
+    the comparison says what it lost against the first. compare_name: the second model's name at an endpoint
+    (None: ``name``); alone, another model at the first one's address. keep: use and fill the scores in the
+    user's cache.
 
     Raises SettingError for an unknown benchmark or a model that cannot be used, DataError for rows that are
-    not there or not what they should be.
+    not there or not what they should be, WorldError for a model whose log-probabilities are no numbers.
     """
     if limit is not None and limit < 1:
         raise SettingError(f"limit: expected at least 1 item, got {limit}")
-    chosen, left_out = chosen_items(tasks, data, limit)
+    if compare_with is None and compare_name is not None:
+        compare_with = model
     told = progress or Silent()
-    first = measure(scorer_of(model, adapter, name, keep), chosen, told)
+    scorer = scorer_of(model, adapter, name, keep)
+    other = None
+    if compare_with is not None:
+        if (str(compare_with), compare_name or name) == (str(model), name) and is_address(model):
+            raise SettingError(
+                f"{model}: {name} would be compared with itself; say with --compare-name which other model"
+            )
+        other = second_scorer(model, compare_with, compare_name or name, keep)
+    chosen, left_out = chosen_items(tasks, data, limit)
+    first = measure(scorer, chosen, told, left_out if tasks is None else None)
     named = str(adapter) if adapter else None
-    if compare_with is None:
+    if other is None:
         return BenchReport(str(model), named, first, left_out=left_out)
-    other = second_scorer(model, compare_with, name, keep)
-    second = measure(other, chosen, told)
+    items = {benchmark.name: asked for benchmark, asked in chosen}
+    second = measure(other, [(one.benchmark, items[one.benchmark.name]) for one in first], told)
     comparisons = [
-        compare(a.benchmark, a.outcome.items, b.outcome.items, a.guessing, a.guesses)
+        compare(a.benchmark, *answered_by_both(a, b), a.guessing, a.guesses)
         for a, b in zip(first, second, strict=True)
     ]
-    return BenchReport(
-        str(model), named, first, str(compare_with), second, comparisons, pool(first, second), left_out
-    )
+    said = str(compare_with) if compare_name is None else f"{compare_name} at {compare_with}"
+    return BenchReport(str(model), named, first, said, second, comparisons, pool(first, second), left_out)
+
+
+def is_address(model: str | Path) -> bool:
+    """Whether a model is named by the address of its endpoint."""
+    return str(model).startswith(("http://", "https://"))
 
 
 def scorer_of(model: str | Path, adapter: Path | None, name: str | None, keep: bool) -> AnyScorer:
     """Local weights, or an endpoint where the model is an address. Raises SettingError."""
-    if not str(model).startswith(("http://", "https://")):
+    if not is_address(model):
         return LocalScorer(model, adapter, keep=keep)
     if adapter is not None or name is None:
         raise SettingError(f"{model}: an endpoint takes the name of its model (--name), and no adapter")
@@ -161,18 +185,29 @@ def second_scorer(model: str | Path, compare_with: str | Path, name: str | None,
     return scorer_of(compare_with, None, name, keep)
 
 
+def answered_by_both(first: Measured, second: Measured) -> tuple[list[Any], list[Any]]:
+    """The outcomes of both models on the items that both answered, in one order."""
+    common = {item.id for item in first.outcome.items} & {item.id for item in second.outcome.items}
+    one, other = ([item for item in model.outcome.items if item.id in common] for model in (first, second))
+    return one, other
+
+
 def pool(first: Sequence[Measured], second: Sequence[Measured]) -> Comparison | None:
-    """All benchmarks of right answers on which the first model is above chance, as one."""
-    return pooled(
-        {
-            a.benchmark.name: (
-                rights(a.benchmark, a.outcome.items)[a.benchmark.main],
-                rights(b.benchmark, b.outcome.items)[b.benchmark.main],
-            )
-            for a, b in zip(first, second, strict=True)
-            if a.benchmark.kind != "text" and not a.guesses
-        }
-    )
+    """All benchmarks of right answers on which the first model can lose something, as one.
+
+    Left out are those at chance, those of which it has nothing right, and the same questions asked a second
+    time with examples: an item that counts twice would make the interval narrower than it is.
+    """
+    outcomes: dict[str, tuple[list[int], list[int]]] = {}
+    seen = set()
+    for a, b in zip(first, second, strict=True):
+        if a.benchmark.kind == "text" or a.guesses or not a.main.estimate or a.benchmark.files in seen:
+            continue
+        seen.add(a.benchmark.files)
+        one, other = answered_by_both(a, b)
+        main = a.benchmark.main
+        outcomes[a.benchmark.name] = rights(a.benchmark, one)[main], rights(b.benchmark, other)[main]
+    return pooled(outcomes)
 
 
 def rows_left_out(benchmark: Benchmark, data: Path | None) -> list[tuple[str, str]]:
@@ -180,7 +215,10 @@ def rows_left_out(benchmark: Benchmark, data: Path | None) -> list[tuple[str, st
     counted = left_out_rows(benchmark, data)
     if counted is None or counted[0] == 0:
         return []
-    why = "the arguments of an instruction are not there, or checking it needs a model of its own"
+    why = (
+        "the arguments of an instruction are not there or cannot be used, or checking it needs a model "
+        "of its own"
+    )
     return [(benchmark.name, f"{counted[0]} of {counted[1]} rows: {why}")]
 
 
@@ -192,6 +230,8 @@ def chosen_items(
         if not names:
             raise SettingError(f"expected at least one benchmark of {', '.join(tasks.NAMES)}")
         found = [(b, items_of(b, data, limit)) for b in map(tasks.find, dict.fromkeys(names))]
+        if twice := sorted({b.name for b, _ in found if [c.name for c, _ in found].count(b.name) > 1}):
+            raise SettingError(f"two benchmarks are called {twice[0]!r}; rename one of the files")
         return found, [note for b, _ in found for note in rows_left_out(b, data)]
     if data is None:
         raise SettingError(
@@ -203,6 +243,8 @@ def chosen_items(
             chosen.append((benchmark, items_of(benchmark, data, limit)))
             left_out += rows_left_out(benchmark, data)
         except DataError as error:
+            if lies_in(benchmark, data):
+                raise  # rows that are there and cannot be read are a mistake, not an absence
             left_out.append((benchmark.name, str(error)))
     if not chosen:
         raise DataError(f"{data}: no rows of any benchmark are there. {left_out[0][1]}")
@@ -218,9 +260,16 @@ def follow(scorer: AnyScorer, prompts: Sequence[Any], told: Callable[[int, int],
 
 
 def measure(
-    scorer: AnyScorer, chosen: Sequence[tuple[Benchmark, list[Item]]], progress: Progress
+    scorer: AnyScorer,
+    chosen: Sequence[tuple[Benchmark, list[Item]]],
+    progress: Progress,
+    left_out: list[tuple[str, str]] | None = None,
 ) -> list[Measured]:
-    """Each benchmark in turn; the weights are let go of afterwards."""
+    """Each benchmark in turn; the weights are let go of afterwards.
+
+    left_out: takes what an endpoint cannot be asked, with the reason; None: that is raised. It is raised as
+    well where nothing else is left.
+    """
     found = []
     for benchmark, items in chosen:
 
@@ -228,7 +277,14 @@ def measure(
             progress.tell("building", rung=name, text="items", done=done, total=total)
 
         instructions = benchmark.kind == "instructions"
-        outcome = follow(scorer, items, told) if instructions else scorer.score(items, told)
+        try:
+            outcome = follow(scorer, items, told) if instructions else scorer.score(items, told)
+        except NotOffered as error:
+            last = benchmark is chosen[-1][0]
+            if left_out is None or (last and not found):
+                raise
+            left_out.append((benchmark.name, str(error)))
+            continue
         guessing = chance(benchmark, items)
         every = figures(benchmark, outcome.items)
         found.append(

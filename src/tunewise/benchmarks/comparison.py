@@ -22,9 +22,10 @@ class Comparison:
     lost, gained: items that only the first, only the second, has right. drop: share of items, first minus
     second (Tango's interval). relative: drop over the first's share of right answers on these items;
     above_chance: drop over what the first has above guessing. Both undefined, with ``why``, where their
-    divisor is not above zero. early: loss of the right ending's probability among the endings, a signal that
-    moves before answers change. visible: smallest true relative drop above 5 % that so many items show in
-    nine of ten cases.
+    divisor is not above zero. Of running text drop is what the second needs more, in bits per byte, so that
+    negative is better everywhere. early: loss of the right ending's probability among the endings, a signal
+    that moves before answers change. visible: smallest true relative drop above 5 % that so many items show
+    in nine of ten cases.
     """
 
     name: str
@@ -109,11 +110,11 @@ def at_most_all(relative: Figure) -> Figure:
 
 
 def compare_text(benchmark: Benchmark, first: Sequence[Scored], second: Sequence[Scored]) -> Comparison:
-    """Bits per byte of two models on the same passages: ``drop`` is negative when the second is worse."""
+    """Bits per byte of two models on the same passages; what the second needs more is its ``drop``."""
     sizes = [item.bytes * 0.6931471805599453 for item in first]
     nats = [(-sum(a.logprobs), -sum(b.logprobs)) for a, b in zip(first, second, strict=True)]
     before, after = ratio([a for a, _ in nats], sizes), ratio([b for _, b in nats], sizes)
-    drop = ratio([a - b for a, b in nats], sizes)
+    drop = ratio([b - a for a, b in nats], sizes)
     relative = drop.over(before.estimate) if before.estimate else UNDEFINED
     return Comparison(
         name=benchmark.name,

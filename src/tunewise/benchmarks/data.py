@@ -22,8 +22,18 @@ def items_of(benchmark: Benchmark, folder: Path | None, limit: int | None = None
     few = rows_of(benchmark.few, benchmark.few_hub, folder, f" (examples){source}") if benchmark.few else []
     items = spread(benchmark, benchmark.read(rows, few), limit)
     if not items:
-        raise DataError(f"{benchmark.name}: no item was found in {folder or benchmark.hub}")
+        why = benchmark.unusable(rows[0]) if benchmark.unusable is not None and rows else None
+        raise DataError(
+            f"{benchmark.name}: no item was found in {folder or benchmark.hub}"
+            + (f"; none of {len(rows)} rows can be asked, the first since {why}" if why else "")
+        )
     return items
+
+
+def lies_in(benchmark: Benchmark, folder: Path) -> bool:
+    """Whether a folder holds files of a benchmark, and those of its examples where it has some."""
+    wanted = [benchmark.files, *([benchmark.few] if benchmark.few else [])]
+    return all(any(True for p in files.patterns for _ in folder.glob(p)) for files in wanted)
 
 
 def left_out(benchmark: Benchmark, folder: Path | None) -> tuple[int, int] | None:

@@ -2,8 +2,10 @@
 
 Asked is ``/completions`` with ``echo``, which some servers answer with the log-probability of every token of
 the prompt. Chat endpoints do not offer that, and many hosts have dropped it; then only instruction-following
-can be measured there. The server's tokenizer is not known here: tokens that end after the context count as
-the ending, which equals the local split unless the two melt into one token.
+can be measured there. Whether a word is the model's first choice takes ``top_logprobs`` as well. The server's
+tokenizer is not known here: tokens that end after the context count as the ending, which equals the local
+split unless the two melt into one token. An item that the server refuses (too long for it, say) has no score:
+it is left out and counted.
 """
 
 import time
@@ -24,13 +26,17 @@ from tunewise.models.endpoint import EndpointDoor, find_key
 from tunewise.task import EndpointSpec
 
 ATTEMPTS = 4
-Offsets = list[
-    tuple[int, int, float | None, bool]
-]  # of each token: begin, end, log-probability, first choice
+REFUSED = (400, 404, 405, 413, 422, 501)  # said of one prompt, or of log-probabilities as such
+# Of each token: begin, end, log-probability, whether it was the first choice (None where that is not said).
+Offsets = list[tuple[int, int, float | None, bool | None]]
+
+
+class NotOffered(SettingError):
+    """What a benchmark needs is not among what this endpoint gives."""
 
 
 class EndpointScorer:
-    """Scores items at an endpoint. Raises SettingError where it gives no log-probabilities."""
+    """Scores items at an endpoint. Raises NotOffered where it does not give what they need."""
 
     def __init__(self, spec: EndpointSpec, transport: httpx.BaseTransport | None = None) -> None:
         self.spec = spec
@@ -41,6 +47,7 @@ class EndpointScorer:
         self.client = httpx.Client(headers=headers, timeout=spec.timeout_s, transport=transport)
         self.transport = transport
         self.proved = False
+        self.names_first_choices = False  # known once proved
 
     @property
     def door(self) -> EndpointDoor:
@@ -48,40 +55,61 @@ class EndpointScorer:
         return EndpointDoor(self.spec, transport=self.transport)
 
     def score(self, items: Sequence[Item], told: Callable[[int, int], None] | None = None) -> Outcome:
-        """One Scored per item, in order; prompts are sent side by side, as the endpoint allows."""
+        """One Scored per item, in order, but for those that the endpoint refuses; they are named.
+
+        Prompts are sent side by side, as the endpoint allows. Raises NotOffered, and DoorError when it cannot
+        be reached, does not answer, or refuses every item.
+        """
         started = time.perf_counter()
         if not self.proved:
             self.prove()
+        if not self.names_first_choices and any(item.context and len(item.endings) == 1 for item in items):
+            raise NotOffered(
+                f"{self.url}: this endpoint gives log-probabilities, but not which token was the model's "
+                "first choice (top_logprobs), by which a last word is right or wrong. Leave lambada out "
+                "(--tasks)."
+            )
         results: list[Scored] = []
+        errored: list[str] = []
         with ThreadPoolExecutor(self.spec.concurrency) as pool:
-            for scored in pool.map(self.score_one, items):
-                results.append(scored)
+            for item, scored in zip(items, pool.map(self.score_one, items), strict=True):
+                if scored is None:
+                    errored.append(item.id)
+                else:
+                    results.append(scored)
                 if told:
-                    told(len(results), len(items))
-        return Outcome(results, (), 0, time.perf_counter() - started)
+                    told(len(results) + len(errored), len(items))
+        if errored and not results:
+            raise DoorError(
+                f"{self.url}: refused every one of {len(items)} items, though it answers short ones"
+            )
+        return Outcome(results, (), 0, time.perf_counter() - started, tuple(errored))
 
     def prove(self) -> None:
-        """Ask for one short prompt's log-probabilities. Raises SettingError where they do not come."""
-        prompt = "One, two, three"
-        if not self.tokens_of(prompt):
-            raise SettingError(
+        """Ask for one short prompt's log-probabilities. Raises NotOffered where they do not come."""
+        tokens = self.tokens_of("One, two, three")
+        if not any(value is not None for _, _, value, _ in tokens):
+            raise NotOffered(
                 f"{self.url}: this endpoint gives no log-probabilities of a prompt (asked with echo and "
                 "logprobs), which scoring endings needs. Only ifeval can be measured there; for the others "
                 "give local weights, or a server that offers them (vLLM's /v1/completions does)."
             )
+        self.names_first_choices = any(first is not None for *_, first in tokens)
         self.proved = True
 
-    def score_one(self, item: Item) -> Scored:
-        """Log-probabilities of the endings of one item, one request each."""
+    def score_one(self, item: Item) -> Scored | None:
+        """Log-probabilities of the endings of one item, one request each; None where one is refused."""
         logprobs, greedy, size, count = [], [], 0, 0
         for ending in item.endings:
             context, rest = split(item.context, ending)
             tokens = self.tokens_of(context + rest)
             after = [token for token in tokens if token[1] > len(context) and token[2] is not None]
+            if not after:
+                return None  # no token, no sum: nothing is not a log-probability of 0
             logprobs.append(sum(logprob for _, _, logprob, _ in after if logprob is not None))
             greedy.append(all(first for *_, first in after))
             count += len(after)
-            if not item.context and after:
+            if not item.context:
                 size = len(rest[after[0][0] :].encode())
         return Scored(item.id, tuple(logprobs), tuple(greedy), item.lengths, item.gold, size, count)
 
@@ -93,7 +121,7 @@ class EndpointScorer:
         body = {"model": self.spec.name, "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": 1,
                 "echo": True}  # fmt: skip
         reply = self.posted(body)
-        if reply.status_code in (400, 404, 405, 422, 501):
+        if reply.status_code in REFUSED:
             return []
         if reply.status_code != 200:
             raise DoorError(f"{self.url}: HTTP {reply.status_code}: {shortened(reply.text)}")
@@ -135,7 +163,7 @@ def offsets(found: dict[str, Any], prompt: str) -> Offsets:
         if begin >= len(prompt):
             break
         end = begin + len(token)
-        first = top is not None and value is not None and value >= max(top.values(), default=value)
+        first = None if not top or value is None else value >= max(top.values())
         placed.append((begin, end, value, first))
         begin = end
     if "".join(tokens[: len(placed)]) != prompt:

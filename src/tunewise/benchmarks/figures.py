@@ -38,13 +38,32 @@ def share(successes: int, n: int, level: float = LEVEL) -> Figure:
     """A proportion with Wilson's score interval (Wilson 1927). Undefined for n = 0."""
     if n == 0:
         return UNDEFINED
+    return wilson(successes / n, n, level)
+
+
+def wilson(p: float, n: float, level: float = LEVEL) -> Figure:
+    """A proportion p of n units, which need not be whole, with Wilson's score interval."""
     z = float(norm.ppf((1 + level) / 2))
-    p = successes / n
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Figure(
-        p, max(0.0, middle - half) if successes else 0.0, min(1.0, middle + half) if successes < n else 1.0
-    )
+    return Figure(p, max(0.0, middle - half) if p > 0 else 0.0, min(1.0, middle + half) if p < 1 else 1.0)
+
+
+def share_of_groups(successes: Sequence[int], sizes: Sequence[int], level: float = LEVEL) -> Figure:
+    """sum(successes) / sum(sizes) where those of one group hang together: instructions of a prompt.
+
+    Wilson's interval for as many independent units as the spread between the groups leaves (Korn & Graubard
+    1998, Survey Methodology 24:193), at most as many as there are, one a group where all groups agree: it
+    stays within 0 and 1 and always has a width. Undefined without units.
+    """
+    n, whole = len(sizes), sum(sizes)
+    if n == 0 or whole <= 0:
+        return UNDEFINED
+    p = sum(successes) / whole
+    squares = sum((s - p * size) ** 2 for s, size in zip(successes, sizes, strict=True))
+    variance = n * squares / (n - 1) / whole**2 if n > 1 else 0.0
+    units = p * (1 - p) / variance if variance > 0 else n
+    return wilson(p, min(max(units, 1.0), whole), level)
 
 
 def paired_difference(lost: int, gained: int, n: int, level: float = LEVEL) -> Figure:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tunewise.benchmarks.figures import Figure, ratio, share
+from tunewise.benchmarks.figures import Figure, share, share_of_groups
 from tunewise.benchmarks.instructions import followed, followed_loosely
 from tunewise.benchmarks.tasks.ifeval import MAX_NEW_TOKENS, Prompt
 from tunewise.data import Message
@@ -23,10 +23,10 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class FollowedOutcome:
-    """All prompts in order; errored ones are left out and counted. Shaped like the outcome of a scorer."""
+    """All prompts in order; errored ones are left out and named. Shaped like the outcome of a scorer."""
 
     items: list[Followed]
-    errored: int
+    errored: tuple[str, ...]
     seconds: float
     cut: tuple[str, ...] = ()
     found: int = 0
@@ -39,20 +39,20 @@ def ask(
     """Answers to all prompts, greedy. Raises DoorError when the door as a whole fails."""
     started = time.perf_counter()
     items: list[Followed] = []
-    errored = 0
+    errored: list[str] = []
     for begin in range(0, len(prompts), door.batch_size):
         batch = prompts[begin : begin + door.batch_size]
         answers = door.answer([request(door, prompt, max_new_tokens) for prompt in batch])
         for prompt, answer in zip(batch, answers, strict=True):
             if answer.status == "errored":
-                errored += 1
+                errored.append(prompt.id)
                 continue
             strict = tuple(followed(name, given, answer.text) for name, given in prompt.instructions)
             loose = tuple(followed_loosely(name, given, answer.text) for name, given in prompt.instructions)
             items.append(Followed(prompt.id, answer, strict, loose))
         if told:
             told(begin + len(batch), len(prompts))
-    return FollowedOutcome(items, errored, time.perf_counter() - started)
+    return FollowedOutcome(items, tuple(errored), time.perf_counter() - started)
 
 
 def request(door: Door, prompt: Prompt, max_new_tokens: int) -> Request:
@@ -67,10 +67,10 @@ def request(door: Door, prompt: Prompt, max_new_tokens: int) -> Request:
 def following_figures(items: Sequence[Followed]) -> dict[str, Figure]:
     """Share of prompts that are followed in all, and of instructions (units: prompts), both ways."""
     n = len(items)
-    sizes = [float(len(item.strict)) for item in items]
+    sizes = [len(item.strict) for item in items]
     return {
         "prompts_followed": share(sum(all(item.strict) for item in items), n),
         "prompts_followed_loosely": share(sum(all(item.loose) for item in items), n),
-        "instructions_followed": ratio([float(sum(item.strict)) for item in items], sizes),
-        "instructions_followed_loosely": ratio([float(sum(item.loose)) for item in items], sizes),
+        "instructions_followed": share_of_groups([sum(item.strict) for item in items], sizes),
+        "instructions_followed_loosely": share_of_groups([sum(item.loose) for item in items], sizes),
     }

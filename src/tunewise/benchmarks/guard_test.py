@@ -35,8 +35,12 @@ PSEUDO = 1.0  # one more item lost and one more gained in the spread: without ch
 class GuardReading:
     """What a checkpoint shows. outcome None: read on. n: items read up to the look that decided.
 
-    drop: relative, 1 - tuned right / base right, over those items; low, high: 95 % by inverting the test
-    statistic once; all None where the base has none right. looks: how many were used.
+    drop: relative, 1 - tuned right / base right, over those items; low, high: the drops that this look does
+    not reject, by its own boundaries, so that they never contradict the outcome: above the limit with ``low``
+    it is an alarm, below it with ``high`` clear (repeated confidence intervals: Jennison & Turnbull 1989,
+    JRSS B 51:305). Over all looks of a checkpoint ``low`` is too high in at most alpha / checkpoints of cases
+    (0.0125 by default) and ``high`` too low in about clear_alpha (0.05). Before the first look its boundaries
+    are taken. All None where the base has none right. looks: how many were used.
     """
 
     outcome: Outcome | None
@@ -57,8 +61,8 @@ class GuardTest:
 
     items: per checkpoint, the same at each. checkpoints: planned. max_relative_drop: d. alpha: probability of
     an alarm in the whole run when every checkpoint has lost exactly d; clear_alpha: of an all-clear at one
-    checkpoint that has. look_at: shares of the items; (1.0,) where all are read anyway. Raises ValueError
-    for settings that cannot be used.
+    checkpoint that has (simulated: 0.05, up to 0.08 where nothing is newly right). look_at: shares of the
+    items; (1.0,) where all are read anyway. Raises ValueError for settings that cannot be used.
     """
 
     items: int
@@ -116,7 +120,9 @@ class GuardTest:
         if n == 0:
             return GuardReading(outcome, 0, None, None, None, used)
         both, lost, gained = counts[:, n - 1].tolist()
-        return GuardReading(outcome, n, *relative_drop(both, lost, gained, n), used)
+        place = max(used, 1) - 1
+        bounds = self.alarm_from[place], self.clear_from[place]
+        return GuardReading(outcome, n, *relative_drop(both, lost, gained, n, *bounds), used)
 
     def smallest_visible_drop(self, base: float, churn: float = 0.03, power: float = 0.9) -> float | None:
         """The smallest true relative drop that one checkpoint shows with that power; None if none.
@@ -157,20 +163,19 @@ def statistic(both: float, lost: float, gained: float, n: int, drop: float) -> f
 
 
 def relative_drop(
-    both: float, lost: float, gained: float, n: int
+    both: float, lost: float, gained: float, n: int, below: float, above: float
 ) -> tuple[float | None, float | None, float | None]:
-    """1 - tuned right / base right, and the drops that the statistic does not reject at 2.5 % a side."""
+    """1 - tuned right / base right, and the drops between z-values of -``below`` and ``above``."""
     right = both + lost
     if right == 0:
         return None, None, None
     estimate = (lost - gained) / right
-    z = float(norm.ppf(0.975))
 
     def against(tried: float) -> float:
         return -statistic(both, lost, gained, n, tried)  # falls as the tried drop grows
 
-    low = crossing(against, z, estimate - 3, estimate)
-    high = crossing(against, -z, estimate, estimate + 3)
+    low = crossing(against, below, estimate - 3, estimate)
+    high = crossing(against, -above, estimate, estimate + 3)
     return estimate, low, min(high, 1.0)
 
 

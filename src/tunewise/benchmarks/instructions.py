@@ -188,6 +188,10 @@ def why_not_checkable(instruction: str, arguments: Mapping[str, Any] | None) -> 
     given = {name for name, value in (arguments or {}).items() if value is not None}
     if arguments is None or not set(NEEDED[instruction]) <= given:
         return f"the arguments of {instruction} are not complete"
+    try:  # an argument of another kind, a pattern that is none: known before any model is asked
+        followed(instruction, arguments, "A word.\n\n* another")
+    except (TypeError, ValueError, AttributeError, re.error) as error:
+        return f"the arguments of {instruction} cannot be used: {error}"
     return None
 
 

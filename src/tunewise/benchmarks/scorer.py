@@ -1,5 +1,6 @@
 """Items -> scores, with a local model: tokenised, looked up, read, remembered."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from typing import Any
 
 from tunewise.benchmarks.encode import encode
 from tunewise.benchmarks.item import Item
-from tunewise.benchmarks.kept import KeptScores
+from tunewise.benchmarks.kept import KeptScores, Value
 from tunewise.benchmarks.scores import Scored, scored
+from tunewise.errors import WorldError
 from tunewise.models import weights
 from tunewise.models.local import LocalDoor
 
@@ -17,12 +19,25 @@ from tunewise.models.local import LocalDoor
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """Scores in the order of the items. cut: ids of items whose beginning did not fit into the model.
-    found: items that were known from before. seconds: of tokenising and reading, without loading weights."""
+    found: items that were known from before. seconds: of tokenising and reading, without loading weights.
+    errored: ids of items that got no score and are not among ``items``."""
 
     items: list[Scored]
     cut: tuple[str, ...]
     found: int
     seconds: float
+    errored: tuple[str, ...] = ()
+
+
+def refuse_no_numbers(model: str, values: Sequence[Value]) -> None:
+    """Raise WorldError where log-probabilities are no numbers: any pick among them would be made up."""
+    broken = sum(any(map(math.isnan, logprobs)) for logprobs, _ in values)
+    if broken:
+        raise WorldError(
+            f"{model}: the log-probabilities of {broken} of {len(values)} items are no numbers, so nothing "
+            "can be counted. Weights that overflowed while they were trained or converted do that; take an "
+            "earlier checkpoint, or train at a lower rate."
+        )
 
 
 class LocalScorer:
@@ -53,6 +68,7 @@ class LocalScorer:
                 asked, (lambda done: told(base + done, len(items))) if told else None
             )
             values = [(reading.logprobs, reading.greedy) for reading in readings]
+            refuse_no_numbers(str(self.door.adapter or self.door.folder), values)
             if self.kept:
                 self.kept.keep(asked, values)
             known |= dict(zip(missing, values, strict=True))

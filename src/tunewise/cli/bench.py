@@ -25,6 +25,9 @@ def bench(
     compare: Annotated[
         str | None, typer.Option(help="A second model, or an adapter on MODEL: what did it lose?")
     ] = None,
+    compare_name: Annotated[
+        str | None, typer.Option(help="The second model's name at its endpoint, by default MODEL's.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Neither use nor keep earlier scores.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
@@ -40,6 +43,7 @@ def bench(
         data=data,
         limit=limit,
         compare_with=compare,
+        compare_name=compare_name,
         keep=not fresh,
         progress=PlainLines(sys.stderr),
     )
@@ -108,7 +112,8 @@ def show_comparison(console: Any, report: "BenchReport") -> None:
 
     title = f"lost by {report.compared_with}, paired (negative: gained)"
     table = Table(box=None, pad_edge=False, title=escape(title), title_justify="left")
-    for heading in ("benchmark", "lost", "gained", "drop", "95 %", "relative", "95 %", "above chance"):
+    headings = "benchmark", "lost", "gained", "drop", "95 %", "relative", "95 %", "above chance", "95 %"
+    for heading in headings:
         table.add_column(heading)
     for row in [*report.comparisons, *([report.pooled] if report.pooled else [])]:
         table.add_row(
@@ -120,9 +125,14 @@ def show_comparison(console: Any, report: "BenchReport") -> None:
             percent(row.relative.estimate),
             f"{percent(row.relative.low)} to {percent(row.relative.high)}",
             percent(row.above_chance.estimate),
+            f"{percent(row.above_chance.low)} to {percent(row.above_chance.high)}"
+            if row.above_chance.estimate is not None
+            else "",
         )
     console.print(table)
     for row in report.comparisons:
+        if row.why is not None and row.lost is not None:
+            console.print(f"{row.name}: {row.why}, so that a drop relative to that is undefined", style="dim")
         if row.visible is not None:
             console.print(
                 f"{row.name}: with {row.n} items a true drop of {row.visible:.0%} is noticed 9 times in 10",

@@ -32,6 +32,14 @@ def print_rung(console: Console, name: str, guard: dict[str, Any]) -> None:
         )
     console.print(escape(budget_in_words(guard)), soft_wrap=True, style="dim")
     console.print(timeline_table(guard))
+    alarm = next((entry for entry in guard["timeline"] if entry["outcome"] == "alarm"), None)
+    if alarm is not None and alarm.get("benchmarks"):
+        console.print(f"At the alarm (step {alarm['step']}), on set A:")
+        console.print(benchmarks_table(alarm["benchmarks"]))
+    if confirmation := guard.get("confirmation"):
+        console.print(f"The stopped checkpoint on fresh items: {on_set_b(confirmation)}.", soft_wrap=True)
+    if (check := guard.get("check")) and not check.get("benchmarks"):
+        console.print(f"What is handed over, on fresh items: {on_set_b(check)}.", soft_wrap=True)
     if (check := guard.get("check")) and check.get("benchmarks"):
         console.print("What is handed over, against its base, on set B:")
         console.print(benchmarks_table(check["benchmarks"]))
@@ -45,15 +53,25 @@ def print_rung(console: Console, name: str, guard: dict[str, Any]) -> None:
         console.print(f"- {escape(line)}", soft_wrap=True)
 
 
+def on_set_b(reading: dict[str, Any]) -> str:
+    """A reading of fresh items, which chose nothing; why there is none."""
+    if reading["outcome"] is None:
+        return f"set B was not read, {reading['why']}"
+    outcome = reading["outcome"].replace("_", " ")
+    between = f"{percent(reading['low'])} to {percent(reading['high'])}"
+    return f"set B: {outcome}, pooled drop {percent(reading['drop'])} ({between}, {reading['n']} items)"
+
+
 def symptoms_in_words(what: str, found: dict[str, Any]) -> str:
     """Which signs fire, each with base and tuned."""
-    if found["why"]:
-        return f"{what}: not looked for, {found['why']}"
     fired = [
         f"{sign['name'].replace('_', ' ')} {sign['base']:.2f} -> {sign['tuned']:.2f}"
         for sign in found["signs"]
         if sign["fires"]
     ]
+    if found["why"]:
+        also = f"; on running text: {', '.join(fired) or 'none'}" if found["signs"] else ""
+        return f"{what}: not looked for in answers, {found['why']}{also}"
     return f"{what} on {found['prompts']} general prompts: {', '.join(fired) or 'none'}."
 
 

@@ -32,13 +32,17 @@ class SymptomsSought:
     _base: list[Answer] = field(default_factory=list)
 
     def of(self, folder: Path, tuned: Callable[[], Door]) -> dict[str, Any]:
-        """Signs on answers to prompts outside the task, some answers; ``why`` where there are no prompts."""
+        """Signs on answers to prompts outside the task, some answers, and the sign on running text.
+
+        ``why`` where there are no prompts; running text needs none.
+        """
         from tunewise.benchmarks.symptoms import symptoms
 
         try:
             prompts, base = self.answered_by_base()
         except (DataError, SettingError) as error:
-            return {"why": f"there are no general prompts: {error}", "signs": [], "answers": []}
+            why = f"there are no general prompts: {error}"
+            return {"why": why, "prompts": 0, "signs": self.text(folder), "answers": []}
         answers = self.ask(tuned)
         signs = [sign.to_json() for sign in symptoms(base, answers, tuned_format=task_format(self.bench))]
         signs.append(following(prompts, base, answers))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunewise.benchmarks.data import items_of
+from tunewise.benchmarks.data import items_of, lies_in
 from tunewise.benchmarks.guard_test import interleaved
 from tunewise.benchmarks.item import Benchmark, Item
 from tunewise.benchmarks.tasks import find
@@ -71,6 +71,9 @@ def gather_items(names: Sequence[str] | None, folder: Path | None) -> GuardItems
             if names is not None or folder is None or lies_in(benchmark, folder):
                 raise  # rows that are there and cannot be read are a mistake
             notes.append(f"{name} is not used: its rows are not in {folder}")
+    same = [b.name for b, _ in found]
+    if twice := sorted({name for name in same if same.count(name) > 1}):
+        raise SettingError(f"guard.benchmarks: two are called {twice[0]!r}; rename one of the files")
     if not found:
         raise DataError(
             f"{folder}: none of the benchmarks {', '.join(DEFAULTS)} is there. Put the rows of at least "
@@ -83,11 +86,6 @@ def gather_items(names: Sequence[str] | None, folder: Path | None) -> GuardItems
         b=mixed([b for _, b in parts]),
         notes=tuple(notes),
     )
-
-
-def lies_in(benchmark: Benchmark, folder: Path) -> bool:
-    """Whether a folder holds files of a benchmark."""
-    return any(True for pattern in benchmark.files.patterns for _ in folder.glob(pattern))
 
 
 def unique(items: Sequence[Any]) -> list[Item]:

@@ -21,7 +21,7 @@ def read(rows: Sequence[Row], shots: Sequence[Row]) -> list[Item]:
     for number, row in enumerate(rows):
         question = field(row, "question", str)
         if "passage" in row:
-            context = f"{row['passage']}\nQuestion: {question}?\nAnswer:"
+            context = f"{field(row, 'passage', str)}\nQuestion: {question}?\nAnswer:"
             choices, gold = checked(row, ("no", "yes"), field(row, "label", int))
         else:
             context = f"{question.removeprefix('Passage: ')}\nAnswer:"

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunewise.benchmarks.item import Benchmark, Files, Item, Row, multiple_choice
-from tunewise.benchmarks.tasks.rows import choices_and_gold, field, identifier
+from tunewise.benchmarks.tasks.rows import choices_and_gold, field, identifier, place
+from tunewise.errors import DataError
 
 
 def read(rows: Sequence[Row], shots: Sequence[Row]) -> list[Item]:
@@ -20,6 +21,8 @@ def read(rows: Sequence[Row], shots: Sequence[Row]) -> list[Item]:
         choices, gold = choices_and_gold(row)
         ready = "context" in row
         context = field(row, "context", str) if ready else f"Question: {field(row, 'question', str)}\nAnswer:"
+        if not context:
+            raise DataError(f"{place(row)}: 'context' is empty; leave it out where there is a question")
         items.append(multiple_choice(identifier(row, number), context, choices, gold))
     return items
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 
 from tunewise.benchmarks.item import Benchmark, Files, Hub, Item, Row, multiple_choice
-from tunewise.benchmarks.tasks.rows import checked, choices_and_gold, field, identifier
+from tunewise.benchmarks.tasks.rows import checked, choices_and_gold, field, identifier, number_of
 
 
 def cleaned(text: str) -> str:
@@ -29,9 +29,9 @@ def read(rows: Sequence[Row], shots: Sequence[Row]) -> list[Item]:
     for number, row in enumerate(rows):
         label = field(row, "activity_label", str)
         if "ctx_a" in row:
-            context = cleaned(f"{label}: {row['ctx_a']} {row['ctx_b'].capitalize()}")
-            endings = [cleaned(ending) for ending in field(row, "endings", list)]
-            choices, gold = checked(row, endings, int(row["label"]))
+            context = cleaned(f"{label}: {field(row, 'ctx_a', str)} {field(row, 'ctx_b', str).capitalize()}")
+            endings, _ = checked(row, field(row, "endings", list), 0)
+            choices, gold = checked(row, [cleaned(ending) for ending in endings], number_of(row, "label"))
         else:
             context = f"{label}: {field(row, 'question', str)}"
             choices, gold = choices_and_gold(row)

@@ -14,6 +14,8 @@ from typing import Any
 from tunewise.benchmarks.instructions import why_not_checkable
 from tunewise.benchmarks.item import Benchmark, Files, Hub, Row
 from tunewise.benchmarks.tasks.rows import field, identifier
+from tunewise.benchmarks.tasks.rows import place as where
+from tunewise.errors import DataError
 
 MAX_NEW_TOKENS = 1280
 
@@ -47,7 +49,7 @@ def read(rows: Sequence[Row], shots: Sequence[Row]) -> list[Prompt]:
 def missing(row: Row) -> str | None:
     """Why a row cannot be checked, None where it can."""
     names = field(row, "instruction_id_list", list)
-    if not row.get("kwargs"):
+    if not names or not isinstance(row.get("kwargs"), list | tuple) or not row["kwargs"]:
         return "the arguments are not complete"
     reasons = (why_not_checkable(name, given(row, place)) for place, name in enumerate(names))
     return next((reason for reason in reasons if reason), None)
@@ -56,6 +58,10 @@ def missing(row: Row) -> str | None:
 def given(row: Row, place: int) -> dict[str, Any]:
     """Arguments of the instruction at that place; a request that is to be repeated is the prompt itself."""
     arguments = row["kwargs"][place] if place < len(row["kwargs"]) else None
+    if not isinstance(arguments, dict | None):
+        raise DataError(
+            f"{where(row)}: expected each of kwargs as an object {{...}}, got {arguments!r}"[:300]
+        )
     return {name: value for name, value in (arguments or {}).items() if value is not None}
 
 

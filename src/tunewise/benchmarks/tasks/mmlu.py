@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from tunewise.benchmarks.item import Benchmark, Files, Hub, Item, Row, multiple_choice
-from tunewise.benchmarks.tasks.rows import LETTERS, choices_and_gold, field, identifier
+from tunewise.benchmarks.tasks.rows import LETTERS, choices_and_gold, field, identifier, place
 from tunewise.errors import DataError
 
 ABOUT = "The following are multiple choice questions (with answers) about {}.\n\n"
@@ -22,6 +22,8 @@ ABOUT = "The following are multiple choice questions (with answers) about {}.\n\
 def asked(row: Row) -> str:
     """The question with its lettered choices, up to where the letter is written."""
     choices, _ = choices_and_gold(row)
+    if len(choices) > len(LETTERS):
+        raise DataError(f"{place(row)}: expected at most {len(LETTERS)} choices, got {len(choices)}")
     listed = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
     return "\n".join([field(row, "question", str).strip(), *listed, "Answer:"])
 

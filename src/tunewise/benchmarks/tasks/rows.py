@@ -18,6 +18,12 @@ def field(row: Row, name: str, kind: type) -> Any:
     return value
 
 
+def number_of(row: Row, name: str) -> int:
+    """``row[name]`` as a whole number, which may be written as text ("2", as some published rows have it)."""
+    value = row.get(name)
+    return int(value) if isinstance(value, str) and value.isdecimal() else int(field(row, name, int))
+
+
 def place(row: Row) -> str:
     """How a row is named in messages: its file and line where known, else its id."""
     return str(row.get("__place__") or row.get("id") or "a row")
@@ -32,7 +38,14 @@ def choices_and_gold(row: Row) -> tuple[tuple[str, ...], int]:
     """Choices and the place of the right one, from {choices: [...], answer_index: n} or the hub's ARC form
     {choices: {text, label}, answerKey}. Raises DataError when they do not fit together."""
     if isinstance(row.get("choices"), dict):
-        labels, texts = list(row["choices"]["label"]), list(row["choices"]["text"])
+        labels, texts = (row["choices"].get(name) for name in ("label", "text"))
+        if not isinstance(labels, list | tuple) or not isinstance(texts, list | tuple):
+            raise DataError(
+                f"{place(row)}: expected choices as {{label: [...], text: [...]}}, got {row['choices']!r}"[
+                    :300
+                ]
+            )
+        labels, texts = list(labels), list(texts)
         if row.get("answerKey") not in labels:
             raise DataError(
                 f"{place(row)}: answerKey {row.get('answerKey')!r} is none of the labels {labels}"
