@@ -1,12 +1,15 @@
 """The economics block of whole runs, checked by hand from what the run recorded."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 import tunewise
+from tunewise.decision import Build, RungResult
 from tunewise.models.door import Answer, Price
 from tunewise.models.scripted import ScriptedDoor
+from tunewise.running_costs import facts_of
 
 RUNGS = ["zero-shot", "few-shot", "few-shot-nearest"]
 ECONOMICS = "economics: {queries_per_day: 1000, today: few-shot, retrain_days: 30}\n"
@@ -124,3 +127,18 @@ def test_a_page_without_limits_and_economics_says_nothing_of_them(hosted):
     page = (task.parent / "run/report.html").read_text()
     assert "<h2>Economics</h2>" not in page
     assert "<h2>Limits and times</h2>" not in page
+
+
+@pytest.mark.parametrize(("calls", "expected"), [(None, 3.0), (12.5, 15.5)])
+def test_a_student_costs_its_teachers_answers_and_the_hours_of_its_machine(calls, expected):
+    door = SimpleNamespace(host=None, price=None, name="small", usd_per_hour=1.5)
+    run = SimpleNamespace(
+        candidates={"distilled": SimpleNamespace(door=door)},
+        store=SimpleNamespace(usd_of_building=lambda rung: calls),
+        task=SimpleNamespace(tune=None),
+    )
+    evidence = SimpleNamespace(outcomes=())
+    result = RungResult("distilled", evidence=evidence, build=Build(7200.0, 3.0))
+    assert facts_of(run, result).build_usd == expected
+    timed = RungResult("distilled", evidence=evidence, build=Build(7200.0, None))
+    assert facts_of(run, timed).build_usd == expected  # 2 hours at 1.5 USD

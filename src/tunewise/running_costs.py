@@ -57,8 +57,11 @@ def facts_of(run: Run, result: RungResult) -> RungFacts:
     build_usd = result.build.usd if result.build is not None else None
     if build_usd is None and local and rate is not None and seconds is not None:
         build_usd = rate * seconds / 3600
+    called = run.store.usd_of_building(result.rung)
     if not local:
-        build_usd = run.store.usd_of_building(result.rung)
+        build_usd = called
+    elif build_usd is not None:
+        build_usd += called or 0.0  # a teacher's answers, paid beside the hours of the machine
     return RungFacts(
         rung=result.rung,
         door=door.name,

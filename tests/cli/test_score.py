@@ -67,3 +67,16 @@ def test_answer_names_the_passages_that_were_in_a_prompt(monkeypatch):
     monkeypatch.setattr("tunewise.answering.answered", lambda *_, **__: iter([(request, Answer("a"))]))
     done = CliRunner().invoke(app, ["answer", "run"], input="q\n")
     assert json.loads(done.stdout)["passages"] == ["handbook.md#leave"]
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--compare"], ["--compare", "--json"]])
+def test_half_a_surrogate_pair_and_control_characters_are_shown_escaped(tmp_path, options):
+    file = tmp_path / "odd.jsonl"
+    rows = [{"id": f"{n}\ud800", "output": "\x1b[31m\ud800", "reference": "x"} for n in range(2)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = [str(file)] * (2 if "--compare" in options else 1)
+    said = run("--metric", "exact", *options, *files)
+    assert said.exit_code == 0
+    assert "\x1b" not in said.stdout
+    if options == ["--json"]:
+        assert [row["output"] for row in json.loads(said.stdout)["failures"]] == ["\x1b[31m\ud800"] * 2

@@ -54,3 +54,9 @@ def test_answers_without_a_value_are_tried_both_ways():
     assert found.estimate == pytest.approx(2 / 3)
     assert (found.low, found.high) == pytest.approx((wilson(2, 4)[0], wilson(3, 4)[1]))
     assert "1 without a value" in found.why
+
+
+def test_values_that_only_happen_to_lie_in_0_to_1_have_no_interval():
+    found = figure([0.0, 0.1, 0.0, 0.2], confined=False)
+    assert (found.estimate, found.low, found.high) == (pytest.approx(0.075), None, None)
+    assert found.why == "no interval: not confined to 0 to 1"

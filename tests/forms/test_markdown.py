@@ -97,3 +97,18 @@ def test_an_answer_wrapped_into_a_fence_counts_only_after_repair():
     found = METRICS["markdown"].score("```markdown\n# A\nx\n```", [], context)
     assert (found.status, found.value, found.detail["repaired_value"]) == ("scored", 0, 1)
     assert METRICS["markdown"].score("# A\nx", [], context).value == 1
+
+
+def test_headings_in_order_are_found_between_others_of_the_same_name():
+    form = MarkdownForm(sections=("Subjective", "Plan"))
+    assert form.wanting("# Plan\nx\n# Subjective\ny\n# Plan\nz") == []
+    assert form.wanting("# Plan\nx\n# Subjective\ny") == ["section 'plan' stands before 'subjective'"]
+    twice = MarkdownForm(headings=(Heading(2, "A"), Heading(2, "B"), Heading(2, "A")))
+    assert twice.wanting("## A\nx\n## B\ny\n## A\nz") == []
+    assert twice.wanting("## A\nx\n## B\ny") == ["heading '## a' stands before '## b'"]
+
+
+def test_of_a_text_too_long_to_be_read_no_share_of_structure_is_told():
+    context = MetricContext(output=OutputSpec(markdown=MarkdownForm(sections=("A", "B"))))
+    found = METRICS["markdown"].score("a" * 200_001, [], context)
+    assert (found.value, found.detail["structure_share"]) == (0, None)

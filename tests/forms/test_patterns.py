@@ -59,3 +59,9 @@ def test_a_catastrophic_pattern_is_linear_or_cut_off():
     assert "took more than 2 s" in cut.detail["why"]
     assert score("aa", r"(?=a)(a+)+").value == 1  # a fresh helper serves the next answer
     assert time.perf_counter() - started < 60
+
+
+def test_a_pattern_that_ends_in_a_remark_is_matched_as_a_whole():
+    form = Pattern("(?x) [a-z]+  # a word", whole=True)
+    assert form.found_in("abc")
+    assert not form.found_in("abc1")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tunewise.evidence.metrics import METRICS, MetricContext
+from tunewise.forms.bounded import TookTooLong
 from tunewise.ladder import NotBuilt
 from tunewise.models.door import Answer, Grammar
 from tunewise.rungs.constrained import TIMED, Constrained, constrained_beside
@@ -178,3 +179,41 @@ def test_the_grammar_is_timed_on_the_same_prompts_in_a_batch_of_their_own(bench)
 def test_broken_grammars_are_seen(grammar, text, broken):
     assert breaks(grammar, Answer(text)) == broken
     assert not breaks(grammar, Answer(text, finish="length"))  # cut off, not broken
+
+
+def test_the_order_of_the_rows_reaches_objects_behind_references():
+    person = {"type": "object", "properties": {"zip": {}, "name": {}, "boss": {"$ref": "#/$defs/Per~1son"}}}
+    schema = {
+        "$ref": "#/$defs/Order",
+        "$defs": {
+            "Order": {
+                "properties": {
+                    "people": {"type": "array", "items": {"$ref": "#/$defs/Per~1son"}},
+                    "id": {"const": {"properties": {"zip": 1, "name": 2}}},
+                }
+            },
+            "Per/son": person,
+        },
+    }
+    row = {"id": 1, "people": [{"name": "a", "zip": 1, "boss": {"boss": None, "name": "b", "zip": 2}}]}
+    found = in_order(schema, [json.dumps(row)])
+    assert list(found["$defs"]["Order"]["properties"]) == ["id", "people"]
+    # mean places: name (0 + 1) / 2, zip (1 + 2) / 2, boss (2 + 0) / 2
+    assert list(found["$defs"]["Per/son"]["properties"]) == ["name", "boss", "zip"]
+    assert list(found["$defs"]["Order"]["properties"]["id"]["const"]["properties"]) == ["zip", "name"]
+    assert found == schema  # but for the order nothing has changed
+
+
+def test_a_schema_that_refers_to_itself_without_rows_below_it_is_left_alone():
+    schema = {"$defs": {"n": {"anyOf": [{"$ref": "#/$defs/n"}, {"type": "null"}]}}, "$ref": "#/$defs/n"}
+    assert in_order(schema, ['{"b": 1}', "null"]) == schema
+
+
+def test_an_answer_that_cannot_be_checked_in_time_is_not_called_broken(monkeypatch):
+    def too_long(name, *arguments, **options):
+        raise TookTooLong("search took too long")
+
+    monkeypatch.setattr("tunewise.forms.patterns.bounded", too_long)
+    assert not breaks(Grammar("regex", "(?=a)(a+)+$"), Answer("aaaa!"))
+    schema = json.dumps({"type": "string", "pattern": "(?=a)(a+)+$"})
+    assert not breaks(Grammar("json_schema", schema), Answer('"aaaa!"'))

@@ -237,3 +237,25 @@ def test_a_reference_itself_that_an_own_metric_gives_less_than_1_is_not_said_to_
     monkeypatch.chdir(tmp_path)
     found = tunewise.score(write(tmp_path, [{"output": "x", "reference": "x"}]), "python:half_metric:half")
     assert found.failures[0].why == "it is a reference, and still the metric gives 0.5"
+
+
+def test_the_distance_to_the_right_number_has_no_interval_however_small_it_is(tmp_path):
+    rows = write(tmp_path, [{"output": str(n), "reference": n} for n in range(9)])
+    found = tunewise.score(rows, "numeric")
+    assert (found.quality.low, found.quality.high) == wilson(9, 9)
+    assert (found.figures["error"].estimate, found.figures["error"].high) == (0.0, None)
+
+
+@pytest.mark.parametrize("choices", [("a",), ("a", "a"), ("a", "b", "a")])
+def test_a_closed_set_has_two_choices_or_more_each_once(tmp_path, choices):
+    rows = write(tmp_path, [{"output": "a"}])
+    with pytest.raises(SettingError, match="at least two, each once"):
+        tunewise.score(rows, "choices", choices=choices)
+
+
+def test_a_label_that_is_no_choice_is_refused_since_no_answer_could_be_right(tmp_path):
+    rows = write(tmp_path, [{"output": "a", "reference": right} for right in ("a", "B.", "aa")])
+    with pytest.raises(DataError, match=r"1 right answers .*\n.*out.jsonl:3: output.choices: .* 'aa'"):
+        tunewise.score(rows, "accuracy", choices=("a", "b"))
+    several = write(tmp_path, [{"output": "a", "references": ["aa", "a"]}])
+    assert tunewise.score(several, "accuracy", choices=("a", "b")).quality.estimate == 1

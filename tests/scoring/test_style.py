@@ -122,3 +122,32 @@ def test_a_tasks_judge_reads_a_file_and_says_whether_it_is_trusted(tmp_path, mon
     assert found.summary["kappa"] == 1
     with pytest.raises(SettingError, match="--task TASK"):
         score(tmp_path / "rows.jsonl", "judge")
+
+
+def test_a_judge_without_trust_decides_no_comparison(tmp_path, monkeypatch):
+    from tunewise.scoring.compare import compare
+    from tunewise.task import load_task
+
+    (tmp_path / "score_judge.py").write_text(JUDGE)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "rubric.yaml").write_text(
+        "criteria:\n  - {name: polite, question: 'Is it?', anchors: {0: 'no', 1: 'yes'}}\n"
+    )
+    (tmp_path / "task.yaml").write_text(TASK)
+    a = [{"id": n, "input": str(n), "output": f"no {n}"} for n in range(60)]
+    b = [{**row, "output": f"please {row['id']}"} for row in a]
+    for name, rows in (("a", a), ("b", b), ("rows", b)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def found(people):
+        labelled = [{**row, "label": people(row)} for row in (*a[:30], *b[30:])]
+        (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labelled))
+        task = load_task(tmp_path / "task.yaml")
+        return compare(tmp_path / "a.jsonl", tmp_path / "b.jsonl", task=task)
+
+    agreed = found(lambda row: int("please" in row["output"]))
+    assert (agreed.paired.answer, agreed.untrusted) == ("better", None)
+    alone = found(lambda row: row["id"] % 2)
+    assert (alone.paired.answer, alone.paired.difference) == ("cannot_tell", 1)
+    assert "its kappa with people is 0.00" in alone.untrusted
+    assert "the judge may not decide" in alone.sentence

@@ -1,6 +1,5 @@
 """The verbs of the command line. Each parses, calls the same function that Python users call, and prints."""
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -184,6 +183,7 @@ def answer(
 ) -> None:
     """Run the winner of a run on new inputs."""
     from tunewise.answering import answered
+    from tunewise.cli.terminal import json_text
     from tunewise.inputs import read_inputs
 
     given = read_inputs(inputs, sys.stdin)
@@ -209,7 +209,7 @@ def answer(
             row["error"] = found.error
         answers.append(row)
         if not as_json:
-            print(json.dumps(row, ensure_ascii=False), flush=True)
+            print(json_text(row, indent=None), flush=True)
         elif place % 50 == 49:
             print(f"{place + 1} of {len(given)} answered", file=sys.stderr)
     if as_json:
@@ -262,7 +262,9 @@ def _names(rungs: str | None) -> list[str] | None:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+    from tunewise.cli.terminal import json_text
+
+    print(json_text(value))
 
 
 def _ask_at_terminal(plan: "Plan") -> bool:

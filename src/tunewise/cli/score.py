@@ -89,7 +89,9 @@ def _pair(text: str) -> tuple[str, Any]:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+    from tunewise.cli.terminal import json_text
+
+    print(json_text(value))
 
 
 def _print_report(report: "ScoreReport") -> None:
@@ -129,15 +131,17 @@ def _cells(name: str, figure: "Figure") -> tuple[str, str, str, str, str]:
     return name, mean, between, str(figure.n), figure.method
 
 
-def _line(console: Any, text: str) -> None:
-    console.print(text, soft_wrap=True, markup=False, highlight=False)
+def _line(console: Any, text: str, style: str | None = None) -> None:
+    from tunewise.cli.terminal import one_line
+
+    console.print(one_line(text), style=style, soft_wrap=True, markup=False, highlight=False)
 
 
 def _print_comparison(found: "Comparison") -> None:
     from rich.console import Console
 
     console, paired = Console(), found.paired
-    console.print(found.sentence, style="bold", soft_wrap=True, markup=False, highlight=False)
+    _line(console, found.sentence, "bold")
     _line(console, f"a: {found.a}: {paired.mean_a:.3f} {found.metric}")
     _line(console, f"b: {found.b}: {paired.mean_b:.3f} {found.metric}")
     between = f"95 % interval {paired.low:+.3f} to {paired.high:+.3f}"

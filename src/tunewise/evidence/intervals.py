@@ -59,20 +59,23 @@ def _largest_rejected(scores: np.ndarray, alpha: float) -> float:
     return low
 
 
-def figure(values: Sequence[float | None], level: float = LEVEL, unit: str = "") -> Figure:
+def figure(
+    values: Sequence[float | None], level: float = LEVEL, unit: str = "", *, confined: bool = True
+) -> Figure:
     """The mean of values with its interval; None stands for an answer without a value (errored).
 
     0/1 values: Wilson. Values in [0, 1]: betting. Others: no interval. Values that are missing are left
     out of the estimate; the interval is the widest over what they could have been in [0, 1].
-    unit: what one value belongs to where it is no single answer ("conversation").
+    unit: what one value belongs to where it is no single answer ("conversation"). confined: whether every
+    value there may be lies in [0, 1], not only those that came: the betting interval rests on that.
     """
     known = [value for value in values if value is not None]
     per = f" over {unit}s" if unit else ""
     if not known:
         return Figure(None, None, None, 0, "none", "no answer has a value")
     estimate = math.fsum(known) / len(known)
-    if not all(0 <= value <= 1 for value in known):
-        return Figure(estimate, None, None, len(known), "none", "no interval: values outside 0 to 1")
+    if not confined or not all(0 <= value <= 1 for value in known):
+        return Figure(estimate, None, None, len(known), "none", "no interval: not confined to 0 to 1")
     missing = len(values) - len(known)
     if all(value in (0, 1) for value in known):
         hits, n = sum(map(int, known)), len(values)

@@ -6,6 +6,7 @@ from typing import Any
 from tunewise.data import Example, reference_text
 from tunewise.errors import DataError
 from tunewise.evidence.metrics import METRICS, MetricContext
+from tunewise.evidence.metrics.normalise import normalise, shown
 from tunewise.splits import Parts
 from tunewise.task import Task
 from tunewise.task_output import Output
@@ -15,7 +16,10 @@ MAX_SHOWN = 10
 
 
 def refuse_wrong_references(task: Task, parts: Parts) -> None:
-    """Raises DataError naming the rows whose references lack a form of ``output``, each with its reason."""
+    """Raises DataError naming the rows whose references lack a form of ``output``, each with its reason.
+
+    Of a closed set one right answer must be a choice, else no answer could be right.
+    """
     if task.output is None:
         return
     rows = [(_place(row), row.references) for row in (*parts.train, *parts.selection, *parts.certification)]
@@ -33,6 +37,12 @@ def refuse_wrong_answers(
         for form in declared
         for why in _wrong(references, form, context)
     ]
+    if output.choices is not None:
+        wrong += [
+            f"{place}: output.choices: no choice is right, right is {shown(reference_text(references[0]))}"
+            for place, references in rows
+            if references and not _choosable(references, output.choices)
+        ]
     if wrong:
         more = [f"... and {len(wrong) - MAX_SHOWN} more"] if len(wrong) > MAX_SHOWN else []
         said = "\n".join(f"  - {line}" for line in [*sorted(wrong)[:MAX_SHOWN], *more])
@@ -40,6 +50,12 @@ def refuse_wrong_answers(
             f"{len(wrong)} right answers do not have the form that the task asks for; correct the rows "
             f"or the form:\n{said}"
         )
+
+
+def _choosable(references: Sequence[Any], choices: Sequence[str]) -> bool:
+    """Whether a right answer is a choice, as ``accuracy`` compares them."""
+    known = {normalise(choice) for choice in choices}
+    return any(normalise(reference_text(reference)) in known for reference in references)
 
 
 def _place(row: Example) -> str:

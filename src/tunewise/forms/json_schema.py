@@ -5,6 +5,7 @@ another one is an error, nothing is ever fetched.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
@@ -24,12 +25,13 @@ from tunewise.forms.bounded import TookTooLong, together
 from tunewise.forms.json_formats import checker, not_assertable
 from tunewise.forms.json_keywords import BOUNDED
 from tunewise.forms.json_quick import quick_check
+from tunewise.forms.json_time import REFERENCES, in_time, look_at_the_time, timed_references
 from tunewise.forms.patterns import pattern
 from tunewise.forms.wording import in_words, place_words
 
 MAX_VIOLATIONS = 20  # the most telling of these is reported
 PROBES: tuple[Any, ...] = (None, True, 0, "", [], {}, [[]], {"a": {}})
-REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+REASON_SECONDS = 2.0  # of processor time, to find where a value fails that is known to fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ class JsonSchema:
         dialect = self._dialect()
         self._check(dialect)
         self._check_references(dialect)
-        own = {name: check for name, check in BOUNDED.items() if name in dialect.VALIDATORS}
+        own: dict[str, Any] = {name: check for name, check in BOUNDED.items() if name in dialect.VALIDATORS}
+        own |= timed_references(dialect.VALIDATORS)
         bounded: Any = validators.extend(dialect, own)  # type: ignore[no-untyped-call]
         body = schema
         if isinstance(schema, dict) and "$schema" in schema:
@@ -73,7 +76,9 @@ class JsonSchema:
         """The schema in a file. Raises SettingError, also where the file cannot be read or is not JSON."""
         file = Path(path)
         try:
-            schema = json.loads(file.read_text(encoding="utf-8-sig"))
+            schema = json.loads(
+                file.read_text(encoding="utf-8-sig"), object_pairs_hook=_object, parse_constant=_constant
+            )
         except OSError as error:
             raise SettingError(f"{path}: the schema cannot be read: {error.strerror}") from None
         except UnicodeDecodeError as error:
@@ -83,22 +88,21 @@ class JsonSchema:
             raise SettingError(
                 f"{path}: not JSON: {wrong.msg.lower()} at {place}; a JSON Schema was expected"
             ) from None
+        except _NotAsWritten as wrong:
+            raise SettingError(f"{path}: {wrong}") from None
         except RecursionError:
             raise SettingError(f"{path}: nested too deeply for a schema") from None
         return cls(schema, assert_format=assert_format, name=str(path))
 
     def why_not(self, value: Any) -> str | None:
         """None where a JSON value meets the schema, else where and why not. Raises TookTooLong."""
-        if self._quick is not None and self._quick(value):
+        if self.meets(value):
             return None
         try:
-            with together():
-                if self._validator.is_valid(value):
-                    return None
-            with together():
+            with together(), in_time(REASON_SECONDS):
                 found = best_match(islice(self._validator.iter_errors(value), MAX_VIOLATIONS))
-        except RecursionError:
-            raise TookTooLong("nested too deeply to be checked against this schema") from None
+        except (RecursionError, TookTooLong):
+            return "it does not meet the schema; finding out where takes too long"
         return in_words(found) if found is not None else None
 
     def meets(self, value: Any) -> bool:
@@ -106,7 +110,7 @@ class JsonSchema:
         if self._quick is not None and self._quick(value):
             return True
         try:
-            with together():
+            with together(), in_time():
                 return bool(self._validator.is_valid(value))
         except RecursionError:
             raise TookTooLong("nested too deeply to be checked against this schema") from None
@@ -120,8 +124,10 @@ class JsonSchema:
 
         An absent object counts as absent with all that it would have to hold; each element of an array
         is counted; alternatives (anyOf, oneOf, if) are not, since nobody knows which one was meant.
+        Raises TookTooLong.
         """
-        return Completeness(*_count(self._walk(self.schema), value, self, ()))
+        with in_time():
+            return Completeness(*_count(self._walk(self.schema), value, self, ()))
 
     def top_types(self) -> frozenset[str]:
         """The JSON types that the value as a whole may have by ``type`` alone; all where it says nothing."""
@@ -139,6 +145,7 @@ class JsonSchema:
         seen = (*seen, id(schema))
         target = schema.get("$ref")
         if isinstance(target, str):
+            look_at_the_time()
             yield from self._walk(self._target(target), seen)
         for part in schema.get("allOf", ()):
             yield from self._walk(part, seen)
@@ -270,6 +277,22 @@ def _count(
 def _may_be_array(part: Mapping[str, Any]) -> bool:
     kinds = part.get("type", "array")
     return bool({"array", "any"} & set([kinds] if isinstance(kinds, str) else kinds))
+
+
+class _NotAsWritten(Exception):
+    """What of a schema's file Python would read as something else than stands there."""
+
+
+def _object(found: list[tuple[str, Any]]) -> dict[str, Any]:
+    counts = Counter(key for key, _ in found)
+    twice = next((key for key, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise _NotAsWritten(f"the key {twice!a} stands twice in one object, so one of them would be lost")
+    return dict(found)
+
+
+def _constant(name: str) -> Any:
+    raise _NotAsWritten(f"not JSON: {name} is no JSON number")
 
 
 def _place(wrong: SchemaError) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import pairwise
 
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import unescapeAll
@@ -137,16 +136,18 @@ def _with_filled_below(headings: tuple[Heading, ...]) -> tuple[Heading, ...]:
 
 
 def _in_order(wanted: Sequence[str], there: Sequence[str], kind: str) -> list[str]:
-    """Which of ``wanted`` are missing from ``there``, and which stand in another order."""
-    places, lines = [], []
+    """Which of ``wanted`` are missing from ``there``, and which do not stand after the one before them.
+
+    Others may stand between, the same ones again included: each is looked for behind the one before it.
+    """
+    lines, end, before = [], 0, ""
     for text in wanted:
-        if text not in there:
-            lines.append(f"{kind} '{text}' is missing")
+        if text in there[end:]:
+            end, before = there.index(text, end) + 1, text
+        elif text in there:
+            lines.append(f"{kind} '{text}' stands before '{before}'")
         else:
-            places.append((next((i for i, t in enumerate(there) if t == text), 0), text))
-    lines += [
-        f"{kind} '{second}' stands before '{first}'" for (i, first), (j, second) in pairwise(places) if j < i
-    ]
+            lines.append(f"{kind} '{text}' is missing")
     return lines
 
 

@@ -24,6 +24,7 @@ class Pattern:
         self.source = source
         flags = LEADING_FLAGS.match(source)
         head, rest = (flags.group(), source[flags.end() :]) if flags else ("", source)
+        rest += "\n" if "x" in head else ""  # a remark at its end would swallow what follows
         linear = rf"{head}\A(?:{rest})\z" if whole else source
         self._python = rf"{head}\A(?:{rest})\Z" if whole else source
         self._linear = None if _reads_otherwise(source) else _linear(linear)

@@ -7,6 +7,7 @@ from typing import Any
 from jsonschema import SchemaError, ValidationError
 
 LENGTH = 60  # characters of a value that are shown
+JSON_TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 TYPES = {bool: "true or false", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 
 
@@ -71,6 +72,8 @@ def _said(wrong: ValidationError | SchemaError) -> str:
         return f"{keyword} {limit}, got length {len(value)}"
     if keyword in ("pattern", "format"):
         return f"expected {keyword} {visible(str(limit), 120)}{got}"
+    if keyword == "anyOf" and isinstance(wrong, SchemaError) and list(wrong.absolute_path)[-1:] == ["type"]:
+        return f"expected one of the JSON types {', '.join(JSON_TYPES)}, or a list of them{got}"
     if keyword is None:
         return f"nothing is allowed here{got}"
     return visible(wrong.message, 160)

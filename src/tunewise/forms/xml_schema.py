@@ -17,7 +17,7 @@ from tunewise.forms.wording import visible
 
 MAX_BYTES = 10 * 2**20
 XS = "{http://www.w3.org/2001/XMLSchema}"
-PROLOG = re.compile(r"\s*+(?:<\?.*?\?>\s*+|<!--.*?-->\s*+)*+", re.DOTALL)
+PROLOG = re.compile(r"[\s\ufeff]*+(?:<\?.*?\?>\s*+|<!--.*?-->\s*+)*+", re.DOTALL)
 
 
 class NotXml(Exception):
@@ -39,6 +39,8 @@ class XmlForm:
 
     def parse(self, text: str) -> "etree._Element":
         """The root element. Raises NotXml."""
+        if len(text) > MAX_BYTES:  # a character has a byte or more: refused before anything is copied
+            raise NotXml(f"longer than {MAX_BYTES:,} bytes")
         try:
             raw = text.encode("utf-8")
         except UnicodeEncodeError as wrong:
@@ -49,11 +51,15 @@ class XmlForm:
         if text[prolog.end() if prolog else 0 :][:9].upper() == "<!DOCTYPE":
             raise NotXml("a document type declaration (<!DOCTYPE) is not accepted")
         try:
-            return etree.fromstring(raw.strip(), _parser())
+            root = etree.fromstring(raw.strip(), _parser())
         except etree.XMLSyntaxError as wrong:
             line, column = wrong.position
-            said = visible(wrong.msg or "", 160)
+            said = visible((wrong.msg or "").removesuffix(f", line {line}, column {column}"), 160)
             raise NotXml(f"not well-formed at line {line}, column {column}: {said}") from None
+        document: Any = root.getroottree()
+        if document.docinfo.doctype:  # one that the look above has missed
+            raise NotXml("a document type declaration (<!DOCTYPE) is not accepted")
+        return root
 
     def why_not(self, root: "etree._Element") -> str | None:
         """None where the document is valid and has the required elements, else where and why not."""

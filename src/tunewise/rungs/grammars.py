@@ -1,13 +1,15 @@
 """The grammar that a task's answers can be held to, made from its declared form and its train rows."""
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
+from urllib.parse import unquote
 
 from tunewise.data import reference_text
 from tunewise.errors import SettingError
 from tunewise.evidence.metrics.json_text import NotStrictJson, parse_strict
+from tunewise.forms.bounded import TookTooLong
 from tunewise.forms.json_schema import JsonSchema
 from tunewise.forms.patterns import pattern
 from tunewise.models.door import Answer, Door, Grammar, grammars_of
@@ -70,18 +72,20 @@ def not_enforced(grammar: Grammar, door: Door) -> tuple[str, ...]:
 
 
 def breaks(grammar: Grammar, answer: Answer) -> bool:
-    """Whether an answer that came to its own end is not of the form it was asked to be held to."""
+    """Whether an answer that came to its own end is surely not of the form it was asked to be held to."""
     if answer.status != "ok" or answer.finish != "stop":
         return False
     text = answer.text.strip()
     if grammar.kind == "choices":
         return text not in json.loads(grammar.source)
-    if grammar.kind == "regex":
-        return not pattern(grammar.source, whole=True).found_in(text)
     try:
+        if grammar.kind == "regex":
+            return not pattern(grammar.source, whole=True).found_in(text)
         return not JsonSchema(json.loads(grammar.source)).meets(parse_strict(text))
     except NotStrictJson:
         return True
+    except TookTooLong:
+        return False
 
 
 def separators(texts: Sequence[str]) -> tuple[str, str] | None:
@@ -101,44 +105,87 @@ def in_order(schema: Any, texts: Sequence[str]) -> Any:
     """The schema with the properties of every object in the order in which most rows have them.
 
     Order of two keys: by their mean place among the keys of the objects at the same path; keys that no row
-    has come last, in the schema's own order. Objects behind references and alternatives are found by
-    their place in the rows as well, where they stand under one path.
+    has come last, in the schema's own order. An object behind local references or alternatives is found by
+    its place in the rows as well; one that stands under several paths has the mean over all of them.
     """
     places = _places(texts)
+    paths = _paths(schema, frozenset(path[:end] for path in places for end in range(len(path) + 1)))
 
-    def ordered(node: Any, path: Path) -> Any:
+    def ordered(node: Any) -> Any:
         if isinstance(node, list):
-            return [ordered(inner, path) for inner in node]
+            return [ordered(inner) for inner in node]
         if not isinstance(node, dict):
             return node
-        made = {}
-        for name, inner in node.items():
-            if name == "properties" and isinstance(inner, dict):
-                known = places.get(path, {})
-                last = len(known) + 1.0
-                keys = sorted(inner, key=lambda key: known.get(key, last))
-                made[name] = {key: ordered(inner[key], (*path, key)) for key in keys}
-            elif name in ("items", "prefixItems"):
-                made[name] = ordered(inner, (*path, "[]"))
-            elif name in ("allOf", "anyOf", "oneOf"):
-                made[name] = ordered(inner, path)
-            else:
-                made[name] = inner
+        made = {name: ordered(inner) for name, inner in node.items()}
+        if id(node) in paths and isinstance(node.get("properties"), dict):
+            known = _mean_places(places, paths[id(node)])
+            last = len(known) + 1.0
+            keys = sorted(node["properties"], key=lambda key: known.get(key, last))
+            made["properties"] = {key: made["properties"][key] for key in keys}
         return made
 
-    return ordered(schema, ())
+    return ordered(schema)
 
 
-def _places(texts: Sequence[str]) -> dict[Path, dict[str, float]]:
-    """For each path of an object the mean place of each of its keys."""
-    sums: dict[Path, Counter[str]] = {}
-    counts: dict[Path, Counter[str]] = {}
+def _paths(schema: Any, known: frozenset[Path]) -> dict[int, set[Path]]:
+    """Where in the rows the schemas within a schema apply, by their ``id``. known: the paths of the rows.
+
+    A schema that refers to itself is followed as deep as the rows go.
+    """
+    found: dict[int, set[Path]] = {}
+    waiting: list[tuple[Any, Path]] = [(schema, ())]
+    while waiting:
+        node, path = waiting.pop()
+        if not isinstance(node, dict) or path not in known or path in found.get(id(node), ()):
+            continue
+        found.setdefault(id(node), set()).add(path)
+        if isinstance(node.get("$ref"), str):
+            waiting.append((_referred(schema, node["$ref"]), path))
+        for name in ("allOf", "anyOf", "oneOf"):
+            waiting += [(part, path) for part in _listed(node.get(name))]
+        waiting += [(node.get(name), path) for name in ("then", "else")]
+        if isinstance(node.get("properties"), dict):
+            waiting += [(inner, (*path, name)) for name, inner in node["properties"].items()]
+        for name in ("items", "prefixItems"):
+            inner = node.get(name)
+            waiting += [(part, (*path, "[]")) for part in (_listed(inner) or [inner])]
+    return found
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _referred(schema: Any, reference: str) -> Any:
+    """What a JSON Pointer within the document names; None for any other reference."""
+    if not reference.startswith("#"):
+        return None
+    for step in filter(None, unquote(reference[1:]).split("/")):
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(schema, list) and name.isdigit() and int(name) < len(schema):
+            schema = schema[int(name)]
+        else:
+            schema = schema.get(name) if isinstance(schema, dict) else None
+    return schema
+
+
+def _places(texts: Sequence[str]) -> dict[Path, dict[str, list[int]]]:
+    """For each path of an object and each of its keys the places that it has among the keys."""
+    found: dict[Path, dict[str, list[int]]] = {}
     for text in texts:
         for path, keys in _objects(_parsed(text)):
             for place, key in enumerate(keys):
-                sums.setdefault(path, Counter())[key] += place
-                counts.setdefault(path, Counter())[key] += 1
-    return {path: {key: sums[path][key] / n for key, n in found.items()} for path, found in counts.items()}
+                found.setdefault(path, {}).setdefault(key, []).append(place)
+    return found
+
+
+def _mean_places(places: Mapping[Path, Mapping[str, list[int]]], paths: Iterable[Path]) -> dict[str, float]:
+    """The mean place of each key over the objects at these paths."""
+    together: dict[str, list[int]] = {}
+    for path in paths:
+        for key, found in places.get(path, {}).items():
+            together.setdefault(key, []).extend(found)
+    return {key: fmean(found) for key, found in together.items()}
 
 
 def _objects(value: Any) -> Iterator[tuple[Path, list[str]]]:

@@ -22,7 +22,8 @@ class Comparison:
 
     matched_by: what paired them. only_in_a, only_in_b: identities that the other file lacks.
     errored: pairs left out because an answer has no value. unit: as in ScoreReport.
-    sentence: what follows, in words.
+    sentence: what follows, in words. untrusted: why the judge may not decide (the answer is then
+    ``cannot_tell`` whatever it says); None for a trusted one and for other metrics.
     """
 
     a: str
@@ -36,11 +37,13 @@ class Comparison:
     only_in_b: tuple[str, ...]
     errored: tuple[str, ...]
     sentence: str
+    untrusted: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, None where undefined; the figures of ``paired`` stand at the top level."""
         plain = asdict(self)
-        return {**plain, **plain.pop("paired")}
+        figures = plain.pop("paired")
+        return {**plain, **figures}
 
 
 def compare(
@@ -88,8 +91,8 @@ def compare(
             f" {next(iter(rows_a), 'none')!r} and {next(iter(rows_b), 'none')!r}"
         )
     pairs = [_with_references(rows_a[key], rows_b[key], key) for key in common]
-    scored_a = score_rows([x for x, _ in pairs], settings, str(a)).scores
-    scored_b = score_rows([y for _, y in pairs], settings, str(b)).scores
+    sides = [score_rows([pair[k] for pair in pairs], settings, str(file)) for k, file in enumerate((a, b))]
+    scored_a, scored_b = (side.scores for side in sides)
     errored = tuple(
         key
         for key, x, y in zip(common, scored_a, scored_b, strict=True)
@@ -103,6 +106,9 @@ def compare(
     if not kept:
         raise DataError(f"{a} and {b}: of {len(common)} common items none has a value on both sides")
     paired, unit = _paired(kept, settings, margin, seed)
+    untrusted = next((_untrusted(side.figures) for side in sides if "trusted" in side.figures), None)
+    if untrusted is not None:
+        paired = replace(paired, answer="cannot_tell", more=None)
     return Comparison(
         a=str(a),
         b=str(b),
@@ -114,7 +120,8 @@ def compare(
         only_in_a=tuple(key for key in rows_a if key not in rows_b),
         only_in_b=tuple(key for key in rows_b if key not in rows_a),
         errored=errored,
-        sentence=_sentence(paired, settings.metric, unit),
+        sentence=_sentence(paired, settings.metric, unit, untrusted),
+        untrusted=untrusted,
     )
 
 
@@ -142,10 +149,17 @@ def _paired(
     return compare_graded(a, b, margin, seed), "item"
 
 
-def _sentence(paired: Paired, metric: str, unit: str) -> str:
+def _untrusted(figures: Mapping[str, Any]) -> str | None:
+    """Why a judge may not decide, of its figures; None where it may."""
+    return None if figures["trusted"] else str(figures.get("trusted_why") or "it has not earned trust")
+
+
+def _sentence(paired: Paired, metric: str, unit: str, untrusted: str | None = None) -> str:
     points = f"{100 * paired.difference:+.1f} points of {metric}"
     between = f"between {100 * paired.low:+.1f} and {100 * paired.high:+.1f}, {paired.n} {unit}s"
     figures = f"({points}, {between})"
+    if untrusted is not None:
+        return f"One cannot tell whether b is better than a: the judge may not decide: {untrusted} {figures}."
     margin = f"{100 * paired.margin:g} points"
     if paired.answer == "better":
         return f"b is better than a {figures}."

@@ -170,7 +170,9 @@ def report_of(
         rows=len(rows),
         unit=unit,
         quality=_figure(rows, [score.value for score in scores], unit),
-        figures={name: _detail(name, rows, scores, unit) for name in names},
+        figures={
+            name: _detail(name, rows, scores, unit, not name.startswith(metric.beyond)) for name in names
+        },
         summary={**summary, **scored.figures},
         statuses=dict(Counter(score.status for score in scores)),
         failures=tuple(_failures(rows, scores)),
@@ -178,20 +180,24 @@ def report_of(
     )
 
 
-def _figure(rows: Sequence[OutputRow], values: Sequence[float | None], unit: str) -> Figure:
+def _figure(
+    rows: Sequence[OutputRow], values: Sequence[float | None], unit: str, confined: bool = True
+) -> Figure:
     if unit == "row":
-        return figure(values)
-    return figure(by_conversation(rows, values), unit=unit)
+        return figure(values, confined=confined)
+    return figure(by_conversation(rows, values), unit=unit, confined=confined)
 
 
-def _detail(name: str, rows: Sequence[OutputRow], scores: Sequence[Score], unit: str) -> Figure:
+def _detail(
+    name: str, rows: Sequence[OutputRow], scores: Sequence[Score], unit: str, confined: bool
+) -> Figure:
     """A further figure over the rows that have it; a row where it is undefined (None) has none."""
     having = [
         (row, float(score.detail[name]))
         for row, score in zip(rows, scores, strict=True)
         if score.detail.get(name) is not None
     ]
-    return _figure([row for row, _ in having], [value for _, value in having], unit)
+    return _figure([row for row, _ in having], [value for _, value in having], unit, confined)
 
 
 def by_conversation(rows: Sequence[OutputRow], values: Sequence[float | None]) -> list[float | None]:

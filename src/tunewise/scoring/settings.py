@@ -115,6 +115,9 @@ def output_of(settings: ScoreSettings) -> Output:
     if settings.xsd is not None:
         output = output.model_copy(update={"xml_schema": XmlSchemaFile(file=settings.xsd)})
     if settings.choices:
+        if len(set(settings.choices)) < max(2, len(settings.choices)):
+            listed = ", ".join(map(repr, settings.choices))
+            raise SettingError(f"--choice: at least two, each once, were expected, got {listed}")
         output = output.model_copy(update={"choices": settings.choices})
     metric = settings.metric
     if metric in FORM_KEYS and getattr(output, metric) is None:

@@ -134,3 +134,9 @@ def test_the_summary_of_nothing_has_no_rates():
             "avg_field_correctness",
         )
     )
+
+
+def test_refusals_alone_have_rates_of_0_and_not_none():
+    found = METRICS["json_schema"].summary([Score("refused", 0.0, {"why": "refused"})] * 3)
+    assert (found["total"], found["json_rate"], found["compliance_rate"]) == (3, 0.0, 0.0)
+    assert found["avg_field_correctness"] is None  # whether there were references is not known

@@ -38,7 +38,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             Metric("json_fields", "graded", json_fields),
             Metric("rouge_l", "graded", rouge_l),
             Metric("chrf", "graded", chrf),
-            Metric("numeric", "binary", numeric),
+            Metric("numeric", "binary", numeric, beyond=("error",)),
             Metric("semantic", "graded", semantic),
             Metric("json_schema", "binary", json_schema, needs_reference=False, summary=json_schema_summary),
             Metric("xml_schema", "binary", xml_schema, needs_reference=False),
@@ -47,7 +47,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             Metric("sql", "binary", sql, needs_reference=False),
             Metric("choices", "binary", choices, needs_reference=False),
             Metric("style", "binary", style, needs_reference=False),
-            Metric("judge", "binary", judged, needs_reference=False),
+            Metric("judge", "binary", judged, needs_reference=False, beyond=("level_",)),
         )
     }
 )

@@ -19,7 +19,7 @@ def json_schema(answer: str, references: Sequence[Any], context: MetricContext) 
 
     - ``valid_json``, ``schema_compliant``: 0 or 1, of the raw answer;
     - ``completeness``: share of the required fields that are there (``JsonSchema.completeness``), 0 where
-      the answer is not JSON; None where the schema requires no field;
+      the answer is not JSON; None where the schema requires no field, or counting takes too long;
     - ``field_correctness``, ``field_recall``, ``field_precision``: F1 of the (path, leaf) pairs against the
       best reference and its parts, as in ``json_fields``; None without a reference;
     - ``extracted_value``: the same as the value, after cutting the JSON out of prose or a code fence;
@@ -58,7 +58,10 @@ def _scored(answer: str, references: Sequence[Any], schema: JsonSchema) -> Score
 def _completeness(said: Found | None, schema: JsonSchema, meets: bool) -> float | None:
     if meets and said is not None and schema.requires_of(said.value):
         return 1.0  # nothing required is missing where the schema is met
-    counted = schema.completeness(None if said is None else said.value)
+    try:
+        counted = schema.completeness(None if said is None else said.value)
+    except TookTooLong:
+        return None
     return counted.present / counted.required if counted.required else None
 
 
@@ -97,8 +100,9 @@ def summary(scores: Sequence[Scored]) -> Mapping[str, Any]:
     known = [score for score in scores if score.value is not None]
     total = len(known)
 
-    def mean(name: str) -> float | None:
-        refused = 0.0 if any(s.detail.get(name) is not None for s in known) else None
+    def mean(name: str, *, always: bool = True) -> float | None:
+        """always: whether every answer has the figure, so that a refusal without it is 0."""
+        refused = 0.0 if always or any(s.detail.get(name) is not None for s in known) else None
         figures = [s.detail.get(name, refused) for s in known]
         there = [float(figure) for figure in figures if figure is not None]
         return sum(there) / len(there) if there else None
@@ -107,10 +111,10 @@ def summary(scores: Sequence[Scored]) -> Mapping[str, Any]:
         "total": total,
         "valid_json": sum(score.detail.get("valid_json") == 1 for score in known),
         "schema_compliant": sum(score.detail.get("schema_compliant") == 1 for score in known),
-        "json_rate": mean("valid_json") if total else None,
-        "compliance_rate": mean("schema_compliant") if total else None,
-        "avg_completeness": mean("completeness"),
+        "json_rate": mean("valid_json"),
+        "compliance_rate": mean("schema_compliant"),
+        "avg_completeness": mean("completeness", always=False),
         "extracted_rate": mean("extracted_value"),
         "repaired_rate": mean("repaired_value"),
-        "avg_field_correctness": mean("field_correctness"),
+        "avg_field_correctness": mean("field_correctness", always=False),
     }

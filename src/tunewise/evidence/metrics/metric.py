@@ -65,6 +65,8 @@ class Metric:
     needs_reference: whether an answer without a right one beside it cannot be scored.
     summary: figures over all answers that are no mean of one answer's figures (macro F1, counts);
         a figure that is undefined is None. They stand in ``tunewise score`` and in ``decision.json``.
+    beyond: how the names of further figures begin that nothing confines to [0, 1], so that their mean has no
+        interval, whatever values came; "": all of them.
     """
 
     name: str
@@ -72,3 +74,4 @@ class Metric:
     score: Callable[[str, Sequence[Any], MetricContext], Score]
     needs_reference: bool = True
     summary: Callable[[Sequence[Scored]], Mapping[str, Any]] | None = None
+    beyond: tuple[str, ...] = ()

@@ -30,7 +30,8 @@ def own_metric(name: str, options: OwnOptions) -> Metric:
     is an ``errored`` outcome, never a zero; after a hang the process is ended and a new one started.
     ``score`` raises SettingError when module or function cannot be loaded.
     """
-    return Metric(name, options.kind, partial(_score, name, options.seconds, options.kind), False)
+    scored = partial(_score, name, options.seconds, options.kind)
+    return Metric(name, options.kind, scored, needs_reference=False, beyond=("",))
 
 
 def _score(

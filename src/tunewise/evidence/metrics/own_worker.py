@@ -7,6 +7,7 @@ The first line out says whether the function was found. It ends when its input c
 function hangs. What the function prints goes to standard error.
 """
 
+import decimal
 import importlib
 import inspect
 import json
@@ -68,8 +69,13 @@ def _value_of(function: Callable[..., Any], call: Mapping[str, Any]) -> dict[str
 
 
 def _plain(value: Any) -> Any:
-    """A number as a double, a text as it is; anything else as None with its type's name."""
-    if isinstance(value, numbers.Real):
+    """A number as a double (numpy's, torch's and decimal ones too), a text as it is; else its type's name."""
+    if not isinstance(value, numbers.Real) and callable(getattr(value, "item", None)):
+        try:
+            value = value.item()  # an array of one element
+        except (TypeError, ValueError, RuntimeError):
+            return {"type": type(value).__name__}
+    if isinstance(value, numbers.Real | decimal.Decimal):
         return float(value)
     return value if value is None or isinstance(value, str) else {"type": type(value).__name__}
 
