@@ -270,7 +270,7 @@ def measure(
     left_out: takes what an endpoint cannot be asked, with the reason; None: that is raised. It is raised as
     well where nothing else is left.
     """
-    found = []
+    found: list[Measured] = []
     for benchmark, items in chosen:
 
         def told(done: int, total: int, name: str = benchmark.name) -> None:
