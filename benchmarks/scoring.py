@@ -1,6 +1,7 @@
 """Scoring general benchmarks: tunewise against lm-evaluation-harness (its `hf` backend), parity and speed.
 
     python benchmarks/scoring.py --data FOLDER [--items 500] [--pilot 60] [--only hellaswag,...] [--work DIR]
+                                 [--bf16]
 
 Both sides get the same rows and the same weights (the embedded model, fp32) and build their prompts
 themselves: ours from the package's tasks, the peer's from the task files below, which are its own with the
@@ -13,6 +14,7 @@ is the highest resident size while scoring (VmHWM, reset before).
 Parity: picks (acc, acc_norm, greedy) must be equal item by item but where the peer's two best differ by less
 than 1e-4, which are listed; log-probabilities must agree within 1e-3. Exit code 1 if they do not, or if a
 ratio is below its goal with at least 500 items. Finished runs are kept in ``--work`` and not repeated.
+``--bf16`` scores a third time with weights in bf16: how many picks rounding alone turns over.
 """
 
 import argparse
@@ -134,12 +136,17 @@ def measured(run: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     return result, {**facts, "peak_mib": status("VmHWM"), "before_mib": before}
 
 
-def run_ours(name: str, folder: Path) -> dict[str, Any]:
+def run_ours(name: str, folder: Path, bf16: bool = False) -> dict[str, Any]:
     """One run of ours: log-probabilities per item, seconds, memory."""
+    import torch
+
     from tunewise.benchmarks import tasks
     from tunewise.benchmarks.data import items_of
     from tunewise.benchmarks.scorer import LocalScorer
+    from tunewise.models import weights
 
+    if bf16:
+        weights.device_and_dtype = lambda: (torch.device("cpu"), torch.bfloat16)
     items = items_of(tasks.find(name.removesuffix("_all")), folder)
     scorer = LocalScorer("embedded", keep=False)
     scorer.score(items[:2])
@@ -187,12 +194,15 @@ def run_peer(name: str, folder: Path, batch: int) -> dict[str, Any]:
     return {**facts, "batch": batch, "items": items}
 
 
-def worker(work: Path, label: str, side: str, name: str, folder: Path, batch: int = 0) -> dict[str, Any]:
+def worker(
+    work: Path, label: str, side: str, name: str, folder: Path, batch: int = 0, more: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Result of one run in a process of its own; kept, and taken from there the next time."""
     out = work / f"{label}.json"
     if not out.is_file():
         command = [sys.executable, __file__, "--worker", side, "--only", name, "--data", str(folder)]
-        subprocess.run([*command, "--batch", str(batch), "--out", str(out)], check=True, stdout=sys.stderr)
+        command += ["--batch", str(batch), "--out", str(out), *more]
+        subprocess.run(command, check=True, stdout=sys.stderr)
     result: dict[str, Any] = json.loads(out.read_text())
     said = f"{result['seconds']:.1f} s, {result['cpu_seconds']:.1f} processor s, {result['peak_mib']:.0f} MiB"
     print(f"{label}: {len(result['items'])} items, {said}", file=sys.stderr, flush=True)
@@ -217,8 +227,15 @@ def parity(ours: list[dict[str, Any]], peer: list[dict[str, Any]]) -> dict[str, 
     return {"items": len(ours), "differ": differ, "ties": ties, "largest": largest}
 
 
-def compared(data: Path, name: str, items: int, pilot: int, work: Path, batches: list[int]) -> dict[str, Any]:
-    """One benchmark: ours, the peer's batch sizes, the peer, ours again."""
+def flips(ours: list[dict[str, Any]], rounded: list[dict[str, Any]], pick: str) -> float:
+    """Share of items whose pick is another one with weights in bf16."""
+    return sum(a[pick] != b[pick] for a, b in zip(ours, rounded, strict=True)) / len(ours)
+
+
+def compared(
+    data: Path, name: str, items: int, pilot: int, work: Path, batches: list[int], bf16: bool
+) -> dict[str, Any]:
+    """One benchmark: ours, the peer's batch sizes, the peer, ours again, ours in bf16."""
     label = f"{name}-{items}"
     folder = prepare(data, name, items, work / f"{label}-rows")
     first = worker(work, f"{label}-ours-1", "ours", name, folder)
@@ -231,10 +248,15 @@ def compared(data: Path, name: str, items: int, pilot: int, work: Path, batches:
         tried = {b: worker(work, f"{label}-peer-{b}", "peer", name, folder, b) for b in batches}
         peer = min(tried.values(), key=lambda result: result["seconds"])
     again = worker(work, f"{label}-ours-2", "ours", name, folder)
+    turned = None
+    if bf16:
+        rounded = worker(work, f"{label}-ours-bf16", "ours", name, folder, more=("--bf16",))["items"]
+        turned = {pick: flips(first["items"], rounded, pick) for pick in ("pick", "pick_norm")}
     seconds = (first["seconds"] + again["seconds"]) / 2
     cpu = (first["cpu_seconds"] + again["cpu_seconds"]) / 2
     return {
         "name": name,
+        "turned": turned,
         **parity(first["items"], peer["items"]),
         "ours_s": seconds,
         "peer_s": peer["seconds"],
@@ -254,6 +276,10 @@ def show(results: list[dict[str, Any]]) -> bool:
     for r in results:
         print(f"| {r['name']} | {r['items']} | {r['differ'] or 0} | {r['ties'] or 0} | {r['largest']:.1e} |")
         holds &= not r["differ"] and r["largest"] <= CLOSE
+    for r in results:
+        if r["turned"] is not None:
+            acc, norm = r["turned"]["pick"], r["turned"]["pick_norm"]
+            print(f"\nbf16 turns over {acc:.1%} of the picks of {r['name']} (acc), {norm:.1%} (acc_norm)")
     print(
         "\n| speed | ours | harness (batch) | ratio | by processor time | goal | peak ours | peak harness |"
     )
@@ -281,9 +307,10 @@ def main() -> int:
     parser.add_argument("--worker", choices=["ours", "peer"])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--bf16", action="store_true")
     options = parser.parse_args()
     if options.worker == "ours":
-        result = run_ours(options.only, options.data)
+        result = run_ours(options.only, options.data, options.bf16)
     elif options.worker == "peer":
         result = run_peer(options.only, options.data, options.batch)
     else:
@@ -292,7 +319,8 @@ def main() -> int:
         batches = [int(batch) for batch in options.batches.split(",")]
         names = [name.strip() for name in options.only.split(",")]
         results = [
-            compared(options.data, name, options.items, options.pilot, work, batches) for name in names
+            compared(options.data, name, options.items, options.pilot, work, batches, options.bf16)
+            for name in names
         ]
         return 0 if show(results) else 1
     options.out.write_text(json.dumps(result), encoding="utf-8")
