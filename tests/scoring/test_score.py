@@ -259,3 +259,13 @@ def test_a_label_that_is_no_choice_is_refused_since_no_answer_could_be_right(tmp
         tunewise.score(rows, "accuracy", choices=("a", "b"))
     several = write(tmp_path, [{"output": "a", "references": ["aa", "a"]}])
     assert tunewise.score(several, "accuracy", choices=("a", "b")).quality.estimate == 1
+
+
+def test_format_in_a_schema_is_a_remark_unless_it_is_asserted(tmp_path):
+    schema = tmp_path / "s.json"
+    schema.write_text('{"type": "string", "format": "date"}')
+    rows = write(tmp_path, [{"output": '"2026-02-28"'}, {"output": '"2026-02-30"'}])
+    assert tunewise.score(rows, "json_schema", schema=schema).values == (1.0, 1.0)
+    assert tunewise.score(rows, "json_schema", schema=schema, assert_format=True).values == (1.0, 0.0)
+    with pytest.raises(SettingError, match=r"--assert-format: .* give --schema"):
+        tunewise.score(rows, "exact", assert_format=True)

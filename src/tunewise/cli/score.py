@@ -29,6 +29,9 @@ def score(
         list[str] | None, typer.Option(help="One of the closed set for accuracy; repeatable.")
     ] = None,
     schema: Annotated[Path | None, typer.Option(help="JSON Schema for json_schema.")] = None,
+    assert_format: Annotated[
+        bool, typer.Option("--assert-format", help="Assert format in --schema (date, email, ...) too.")
+    ] = False,
     xsd: Annotated[Path | None, typer.Option(help="XML Schema for xml_schema.")] = None,
     style_reference: Annotated[
         list[Path] | None, typer.Option(help="Texts of the voice for style; repeatable.")
@@ -57,6 +60,7 @@ def score(
         "options": dict(_pair(text) for text in option or []),
         "choices": tuple(choice or ()),
         "schema": schema,
+        "assert_format": assert_format,
         "xsd": xsd,
         "style_references": tuple(style_reference or ()),
         "style_bases": tuple(style_base or ()),

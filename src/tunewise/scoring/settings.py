@@ -22,6 +22,7 @@ class ScoreSettings:
 
     metric: its name. options: as under ``metric`` in a task file. choices: the closed set for
     ``accuracy``; by default the references of the rows. schema, xsd: files for the metrics of format.
+    assert_format: ``format`` in ``schema`` is asserted, not a remark.
     style_references, style_bases: files with texts of the voice, and of the base model. task: the task whose
     metric, options and output forms are taken where nothing else is given. folder: where a metric of the
     user's own is looked for.
@@ -31,6 +32,7 @@ class ScoreSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
     choices: tuple[str, ...] = ()
     schema: Path | None = None
+    assert_format: bool = False
     xsd: Path | None = None
     style_references: tuple[Path, ...] = ()
     style_bases: tuple[Path, ...] = ()
@@ -44,6 +46,7 @@ def settings_of(
     options: Mapping[str, Any] | None = None,
     choices: Sequence[str] = (),
     schema: str | Path | None = None,
+    assert_format: bool = False,
     xsd: str | Path | None = None,
     style_references: Sequence[str | Path] = (),
     style_bases: Sequence[str | Path] = (),
@@ -70,11 +73,14 @@ def settings_of(
     for option, path in files.items():
         if path is not None and not Path(path).is_file():
             raise SettingError(f"--{option}: no such file: {path}")
+    if assert_format and schema is None:
+        raise SettingError("--assert-format: is said of a JSON Schema; give --schema FILE beside it")
     return ScoreSettings(
         metric=name,
         options=given,
         choices=tuple(choices),
         schema=None if schema is None else Path(schema),
+        assert_format=assert_format,
         xsd=None if xsd is None else Path(xsd),
         style_references=tuple(Path(path) for path in style_references),
         style_bases=tuple(Path(path) for path in style_bases),
@@ -111,7 +117,8 @@ def output_of(settings: ScoreSettings) -> Output:
     task_output = settings.task.output if settings.task is not None else None
     output = task_output or Output()
     if settings.schema is not None:
-        output = output.model_copy(update={"json_schema": JsonSchemaFile(file=settings.schema)})
+        declared = JsonSchemaFile(file=settings.schema, assert_format=settings.assert_format)
+        output = output.model_copy(update={"json_schema": declared})
     if settings.xsd is not None:
         output = output.model_copy(update={"xml_schema": XmlSchemaFile(file=settings.xsd)})
     if settings.choices:

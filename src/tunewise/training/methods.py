@@ -37,11 +37,11 @@ class Defaults:
 
 # full, 2e-5: Taori et al., "Stanford Alpaca", 2023, and Touvron et al., "Llama 2", 2023, section 3.1; TRL's
 # own default. lora and qlora, 2e-4: Dettmers et al., "QLoRA", NeurIPS 2023, appendix B.2 (7B and 13B).
-# Cosine with warm-up: Loshchilov and Hutter, "SGDR", 2017; Llama 2, section 3.1. lora keeps the linear decay
-# that its published figures here were measured with (Defazio et al., "Optimal Linear Decay Learning Rate
-# Schedules and Further Refinements", 2023, section 5, find it as good or better).
+# Cosine with warm-up: Loshchilov and Hutter, "SGDR", 2017; Llama 2, section 3.1. Defazio et al., "Optimal
+# Linear Decay Learning Rate Schedules and Further Refinements", 2023, section 5, find linear decay as good or
+# better: training.schedule: linear.
 DEFAULTS: dict[Method, Defaults] = {
-    "lora": Defaults(2e-4, "linear"),
+    "lora": Defaults(2e-4, "cosine"),
     "qlora": Defaults(2e-4, "cosine"),
     "full": Defaults(2e-5, "cosine"),
 }
