@@ -107,10 +107,10 @@ def test_the_interval_never_contradicts_the_verdict(cap: int, tolerance: float) 
     for seed, p in enumerate([0.3, 0.8, 0.86, 0.9, 0.9, 0.93, 0.97, 0.99, 1.0]):
         values = draw(p, cap, seed)
         for upto in (0, 5, 16, cap // 2, cap):
-            check_consistency(test, values[:upto])
+            assert_consistent(test, values[:upto])
 
 
-def check_consistency(test: ExactTest, values: list[float]) -> None:
+def assert_consistent(test: ExactTest, values: list[float]) -> None:
     reading = test.read(values)
     low, high = test.interval(values)
     if not values:
@@ -135,7 +135,7 @@ def test_consistency_holds_for_any_settings_and_any_streaks(
     target: float, zone: float, values: list[float], runs: int
 ) -> None:
     test = ExactTest(target, zone * target, 0.05 / 12, 0.05, looks_for(96))
-    check_consistency(test, [v for v in values for _ in range(runs)][:96])
+    assert_consistent(test, [v for v in values for _ in range(runs)][:96])
 
 
 def test_the_interval_of_one_look_is_clopper_and_pearsons() -> None:

@@ -21,7 +21,7 @@ def drawn(*shape, grad=True):
     return torch.randn(*shape).requires_grad_(grad)
 
 
-def same(ours, plain, inputs):
+def assert_same(ours, plain, inputs):
     """The same value, and the same gradients of ``inputs`` for a gradient drawn at random."""
     import torch
 
@@ -47,7 +47,7 @@ def test_lora_linear_is_the_frozen_product_plus_the_scaled_low_rank_one(bias):
 
     x, a, b = drawn(1, 7, 12), drawn(3, 12), drawn(10, 3)
     weight, offset = drawn(10, 12, grad=False), drawn(10, grad=False) if bias else None
-    same(
+    assert_same(
         lambda: lora_linear(x, weight, offset, a, b, 2.0),
         lambda: x @ weight.t() + (0 if offset is None else offset) + 2.0 * ((x @ a.t()) @ b.t()),
         (x, a, b),
@@ -60,7 +60,7 @@ def test_rms_norm_divides_by_the_root_mean_square():
     from tunewise.training.fused_layers import rms_norm
 
     x, w = drawn(1, 5, 16), drawn(16)
-    same(
+    assert_same(
         lambda: rms_norm(x, w, 1e-5),
         lambda: w * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5),
         (x, w),
@@ -73,7 +73,7 @@ def test_swiglu_gates_with_silu():
     from tunewise.training.fused_layers import swiglu
 
     gate, up = drawn(4, 9), drawn(4, 9)
-    same(lambda: swiglu(gate, up), lambda: gate * torch.sigmoid(gate) * up, (gate, up))
+    assert_same(lambda: swiglu(gate, up), lambda: gate * torch.sigmoid(gate) * up, (gate, up))
 
 
 def test_rotary_is_what_transformers_applies():
@@ -86,7 +86,7 @@ def test_rotary_is_what_transformers_applies():
     angles = torch.randn(1, 6, 8)
     given = (q, k, angles.cos(), angles.sin())
     for place in (0, 1):
-        same(
+        assert_same(
             lambda p=place: rotary(*given)[p], lambda p=place: apply_rotary_pos_emb(*given)[p], (q, k)[place]
         )
 
@@ -101,7 +101,7 @@ def test_cross_entropy_in_chunks_is_torchs_sum_with_ignored_places(chunk, monkey
     hidden, weight = drawn(40, 8), drawn(30, 8)
     targets = torch.randint(0, 30, (40,))
     targets[[3, 39]] = IGNORED
-    same(
+    assert_same(
         lambda: fused_layers.summed_cross_entropy(hidden, weight, targets),
         lambda: torch.nn.functional.cross_entropy(
             hidden @ weight.t(), targets, ignore_index=IGNORED, reduction="sum"
@@ -124,7 +124,7 @@ def test_rows_see_the_stem_and_themselves_as_under_the_mask_of_the_pack(kernel, 
     q, k, v = (drawn(1, heads, len(segments), 8) for heads in (6, 2, 2))
     rows = row_attention.layout(stem, lengths)
     assert len(rows.groups) == 3  # 40 and 38 stand side by side
-    same(
+    assert_same(
         lambda: row_attention.attend(None, q, k, v, None, row_layout=rows)[0],
         lambda: torch.nn.functional.scaled_dot_product_attention(
             q, k, v, attn_mask=mask_of(segments), enable_gqa=True
