@@ -28,6 +28,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tunewise.data import Message
+from tunewise.models import weights
 from tunewise.models.embedded import embedded_folder
 from tunewise.models.shared_prefix import Prompt, generator_for
 from tunewise.models.tokens import render, stop_ids
@@ -68,8 +69,8 @@ def plain(model: Any, prompts: list[Prompt], stops: frozenset[int], batch: int) 
         mask = torch.tensor([[0] * p + [1] * (width - p) for p in pads])
         with torch.inference_mode():
             out = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
+                input_ids=ids.to(model.device),
+                attention_mask=mask.to(model.device),
                 max_new_tokens=group[0].max_new_tokens,
                 do_sample=False,
                 eos_token_id=sorted(stops),
@@ -105,7 +106,9 @@ def gap(model: Any, prompt: Prompt, mine: tuple[int, ...], theirs: tuple[int, ..
     """Place of the first different token, and by how much the plain model's best logit leads there."""
     place = next(i for i, pair in enumerate(zip(mine, theirs, strict=False)) if pair[0] != pair[1])
     with torch.inference_mode():
-        logits = model(torch.tensor([[*prompt.tokens, *mine[:place]]]), logits_to_keep=1).logits[0, -1]
+        logits = model(
+            torch.tensor([[*prompt.tokens, *mine[:place]]], device=model.device), logits_to_keep=1
+        ).logits[0, -1]
     best = logits.topk(2).values
     return place, float(best[0] - best[1])
 
@@ -118,9 +121,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
     folder = embedded_folder()
+    device = torch.device("cuda" if weights.on_gpu() else "cpu")
+    weights.device_and_dtype = lambda: (device, torch.float32)
     tokenizer = load_tokenizer(folder)
     with quiet_transformers():
-        peer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        peer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
     stops = stop_ids(tokenizer, peer.generation_config)
     ids = [render(tokenizer, chat)[0] for chat in chats(options.data, options.inputs)]
     prompts = [Prompt(tuple(one), options.max_new_tokens) for one in ids]

@@ -15,7 +15,7 @@ from statistics import median
 
 from tunewise import estimate
 from tunewise.models.embedded import embedded_folder
-from tunewise.training.probe import ProbeSetup, probe
+from tunewise.training.probe import ProbeSetup, probe, this_device
 
 GIB = 2**30
 
@@ -31,7 +31,8 @@ def main() -> None:
     parser.add_argument("--optimizer", default="adamw")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    folder = embedded_folder()
+    folder, device = embedded_folder(), this_device({"hardware": None})
+    print(f"on {device}")
     print("| method | tokens | measured GiB | predicted GiB | error | peak at | tokens/s | predicted |")
     print("|---|---|---|---|---|---|---|---|")
     errors = []
@@ -50,7 +51,7 @@ def main() -> None:
                 "embedded",
                 method=method,
                 lengths=length,
-                gpu="cpu",
+                gpu=device,
                 calibrate=False,
                 micro_batch=given.micro_batch,
                 checkpointing=given.checkpointing,

@@ -109,7 +109,7 @@ def losses(out: Path, arm: str | None) -> dict[str, list[float]]:
 
     def loss(model: Any, row: TrainRow) -> float:
         logits = answer_logits(model, row).float()
-        return float(torch.nn.functional.cross_entropy(logits, torch.tensor(row.answer)))
+        return float(torch.nn.functional.cross_entropy(logits.cpu(), torch.tensor(row.answer)))
 
     with quiet():
         model = load_model(base, out / arm / "lora" / "adapter" if arm else None)

@@ -9,7 +9,7 @@ rows taken from FOLDER. Each run has a process of its own. Seconds are those of 
 loading and a warm-up on two items; processor seconds stand beside them, the steadier figure on a machine that
 others use. The peer runs at batch sizes 8, 16 and 32 on ``--pilot`` items and then at the fastest on all
 (``--pilot 0``: at all three on all items). Ours runs before and after the peer, and the mean counts. Memory
-is the highest resident size while scoring (VmHWM, reset before).
+is the highest resident size while scoring (VmHWM, reset before), on a GPU what torch allocated.
 
 Parity: picks (acc, acc_norm, greedy) must be equal item by item but where the peer's two best differ by less
 than 1e-4, which are listed; log-probabilities must agree within 1e-3. Exit code 1 if they do not, or if a
@@ -128,12 +128,17 @@ def status(key: str) -> float:
 
 def measured(run: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     """What a run gives, its wall and processor seconds, and the peak of resident memory meanwhile."""
-    if Path("/proc/self/clear_refs").is_file():
+    import torch
+
+    if on_gpu := torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    elif Path("/proc/self/clear_refs").is_file():
         Path("/proc/self/clear_refs").write_text("5")
     before, started, worked = status("VmRSS"), time.perf_counter(), time.process_time()
     result = run()
     facts = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - worked}
-    return result, {**facts, "peak_mib": status("VmHWM"), "before_mib": before}
+    peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else status("VmHWM")
+    return result, {**facts, "peak_mib": peak, "before_mib": before}
 
 
 def run_ours(name: str, folder: Path, bf16: bool = False) -> dict[str, Any]:
@@ -145,8 +150,8 @@ def run_ours(name: str, folder: Path, bf16: bool = False) -> dict[str, Any]:
     from tunewise.benchmarks.scorer import LocalScorer
     from tunewise.models import weights
 
-    if bf16:
-        weights.device_and_dtype = lambda: (torch.device("cpu"), torch.bfloat16)
+    device = torch.device("cuda" if weights.on_gpu() else "cpu")
+    weights.device_and_dtype = lambda: (device, torch.bfloat16 if bf16 else torch.float32)
     items = items_of(tasks.find(name.removesuffix("_all")), folder)
     scorer = LocalScorer("embedded", keep=False)
     scorer.score(items[:2])
@@ -168,8 +173,10 @@ def run_peer(name: str, folder: Path, batch: int) -> dict[str, Any]:
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
+    from tunewise.models import weights
     from tunewise.models.embedded import embedded_folder
 
+    device = "cuda" if weights.on_gpu() else "cpu"
     facts: dict[str, float] = {}
 
     class Timed(HFLM):
@@ -180,7 +187,7 @@ def run_peer(name: str, folder: Path, batch: int) -> dict[str, Any]:
             facts.update(times)
             return found
 
-    model = Timed(pretrained=str(embedded_folder()), dtype="float32", device="cpu", batch_size=batch)
+    model = Timed(pretrained=str(embedded_folder()), dtype="float32", device=device, batch_size=batch)
     found = simple_evaluate(
         model, tasks=peer_tasks(name, folder, scratch), bootstrap_iters=0, log_samples=True
     )

@@ -4,10 +4,10 @@
 
 FOLDER holds ``extraction_e2e/e2e_train.jsonl`` and ``corpus_medquad/medquad.jsonl``. *even*: E2E rows (a
 sentence to a JSON object). *skewed*: the same with one long medical answer in eight. Every variant runs in
-a process of its own with the embedded model in fp32, rank 8, rate 2e-4. Padding counts for nobody: a token
-is real when it is of a row. The first step is not timed. Shown are wall and processor seconds (other work
-on the machine slows the former more), and the loss on the same held-out rows afterwards. A step has 8 rows,
-and 4 of the skewed set: 8 with a long one, padded and without recomputing, take 20 GB.
+a process of its own with the embedded model (fp32; bf16 on a GPU), rank 8, rate 2e-4. Padding counts for
+nobody: a token is real when it is of a row. The first step is not timed. Shown are wall and processor seconds
+(other work on the machine slows the former more), and the loss on the same held-out rows afterwards. A step
+has 8 rows, and 4 of the skewed set: 8 with a long one, padded and without recomputing, take 20 GB.
 
 Peers: ``trl-default`` as SFTConfig comes (it recomputes every layer), ``trl-kept`` without recomputing,
 ``trl-grouped`` with length-grouped batches, ``trl-packed`` with best-fit packing into 1,024 tokens; the
@@ -101,7 +101,7 @@ def ours(data: Path, name: str, rows: int, steps: int) -> dict[str, Any]:
     """tunewise's recipe, as the lora rung has it."""
     from tunewise.models.embedded import embedded_folder
     from tunewise.training import trainer
-    from tunewise.training.recipe import Recipe, train
+    from tunewise.training.recipe import Recipe, best_precision, train
 
     clock = Clock()
     some, held = examples_of(data, name)
@@ -119,7 +119,7 @@ def ours(data: Path, name: str, rows: int, steps: int) -> dict[str, Any]:
         return inner(self, examples)
 
     trainer.Collate.__call__ = counted  # type: ignore[method-assign]
-    recipe = Recipe(2e-4, steps * rows / len(train_rows), 0.01, 1.0, 8, rows, 0, "fp32")
+    recipe = Recipe(2e-4, steps * rows / len(train_rows), 0.01, 1.0, 8, rows, 0, best_precision())
     with tempfile.TemporaryDirectory() as work:
         trained = train(embedded_folder(), train_rows, held_rows, recipe, Path(work), Told())
         loss = trained.snapshots[-1].held_out_loss
@@ -128,17 +128,18 @@ def ours(data: Path, name: str, rows: int, steps: int) -> dict[str, Any]:
 
 def trl(data: Path, name: str, rows: int, steps: int, variant: str) -> dict[str, Any]:
     """TRL's SFTTrainer on the same rows as prompt and completion."""
-    import torch
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
     from tunewise.models.embedded import embedded_folder
-    from tunewise.training.recipe import Recipe
+    from tunewise.models.weights import device_and_dtype
+    from tunewise.training.recipe import Recipe, best_precision
     from tunewise.training.trainer import held_out_loss
 
     clock = Clock()
+    precision = best_precision()
     some, held = examples_of(data, name)
     tokenizer, train_rows = rendered(some)
     held_rows = rendered(held)[1]
@@ -159,8 +160,8 @@ def trl(data: Path, name: str, rows: int, steps: int, variant: str) -> dict[str,
             weight_decay=0.01,
             lr_scheduler_type="linear",
             warmup_steps=1,
-            use_cpu=True,
-            bf16=False,
+            use_cpu=precision == "fp32",
+            bf16=precision == "bf16",
             completion_only_loss=True,
             report_to="none",
             save_strategy="no",
@@ -181,7 +182,7 @@ def trl(data: Path, name: str, rows: int, steps: int, variant: str) -> dict[str,
             def on_step_end(self, *given: Any, **more: Any) -> None:
                 clock.step()
 
-        model = AutoModelForCausalLM.from_pretrained(embedded_folder(), dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(embedded_folder(), dtype=device_and_dtype()[1])
         adapter = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
         trainer = SFTTrainer(
             model=model, args=args, train_dataset=dataset, processing_class=tokenizer, peft_config=adapter,
@@ -195,7 +196,7 @@ def trl(data: Path, name: str, rows: int, steps: int, variant: str) -> dict[str,
 
         trainer.data_collator = counted
         trainer.train()
-        recipe = Recipe(2e-4, 1.0, 0.01, 1.0, 8, 8, 0, "fp32", rows_per_pass=1)
+        recipe = Recipe(2e-4, 1.0, 0.01, 1.0, 8, 8, 0, precision, rows_per_pass=1)
         return clock.facts(float(held_out_loss(trainer.model, held_rows, recipe) or 0))
 
 

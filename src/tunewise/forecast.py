@@ -16,6 +16,7 @@ from tunewise.estimation.inference import Inference, inference
 from tunewise.estimation.lengths import model_of, of_texts, tokenizer_of
 from tunewise.estimation.memory import Range
 from tunewise.estimation.models import find_model
+from tunewise.estimation.setup import as_trained_here
 from tunewise.plan_rungs import PlannedRung
 from tunewise.planning import Plan, make_plan
 
@@ -307,14 +308,16 @@ def _training(paper: Paper, planned: PlannedRung, model: str) -> Estimate:
         mean = planned.train_tokens / (len(texts) * task.training.epochs)
         more = max(0, round(mean - lengths.mean))
         lengths = replace(lengths, values=tuple(value + more for value in lengths.values))
+    method = TRAINED.get(planned.rung) or method_named(task)
     return estimate(
         model,
-        method=TRAINED.get(planned.rung) or method_named(task),
+        method=method,
         lengths=lengths,
         epochs=task.training.epochs,
         gpu=paper.gpu.name,
         lora_rank=task.training.lora_rank,
         micro_batch=task.training.batch_size,
+        **as_trained_here(method),
     )
 
 

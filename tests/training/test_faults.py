@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tunewise.errors import StoreError, WorldError
+from tunewise.models import weights
 from tunewise.progress import Silent
 from tunewise.training import checkpoints, trainer
 from tunewise.training.recipe import Recipe, train
@@ -93,7 +94,7 @@ def test_padded_batches_are_cut_into_parts_where_memory_runs_out(tiny, rows, tmp
     ],
 )
 def test_devices_that_run_out_of_memory_say_so_in_different_words(error, is_memory):
-    assert trainer.out_of_memory(RuntimeError(error)) is is_memory
+    assert weights.out_of_memory(RuntimeError(error)) is is_memory
 
 
 def test_an_error_that_is_not_about_memory_is_not_swallowed(tiny, rows, tmp_path, monkeypatch):

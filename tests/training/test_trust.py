@@ -74,6 +74,49 @@ def test_a_trained_adapter_changes_the_model_and_merges_without_changing_answers
     assert found["merged_difference"] < 1e-4
 
 
+@pytest.fixture
+def in_bf16(monkeypatch):
+    """Local models in bf16, as on a GPU."""
+    import torch
+
+    from tunewise.models import weights
+
+    monkeypatch.setattr(weights, "device_and_dtype", lambda: (torch.device("cpu"), torch.bfloat16))
+
+
+def test_rounding_a_merge_to_bf16_is_no_wrong_merge(tiny, rows, trained, in_bf16):
+    found = trust.check_adapter(tiny, trained, rows[:3])
+    assert 0 < found["merged_difference"] < 0.1 * found["largest_change"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_merge_that_loses_the_adapter_or_half_its_scale_is_refused_also_in_bf16(
+    tiny, rows, trained, in_bf16, monkeypatch, tmp_path, share
+):
+    from peft.tuners.lora import Linear
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(trained, tmp_path / "strong")
+    file = tmp_path / "strong" / "adapter_model.safetensors"
+    save_file({name: tensor * 3 for name, tensor in load_file(file).items()}, file)  # more than rounding
+    trust.check_adapter(tiny, tmp_path / "strong", rows[:3])
+    whole = Linear.get_delta_weight
+    monkeypatch.setattr(Linear, "get_delta_weight", lambda layer, name: share * whole(layer, name))
+    with pytest.raises(trust.TrainingNotTrusted, match="answers differently than beside it"):
+        trust.check_adapter(tiny, tmp_path / "strong", rows[:3])
+
+
+def test_rounding_of_4_bit_layers_that_multiply_in_bf16_is_allowed_for(tiny):
+    import torch
+
+    from tunewise.models.weights import load_model
+
+    model = load_model(tiny)
+    assert trust.tolerance(model) == trust.SAME_LOGIT["float32"]
+    model.model.layers[0].mlp.up_proj.compute_dtype = torch.bfloat16  # as bitsandbytes' layers have it
+    assert trust.tolerance(model) == trust.SAME_LOGIT["bfloat16"]
+
+
 def test_an_adapter_that_changes_nothing_is_refused(tiny, rows, trained, tmp_path):
     from safetensors.torch import load_file, save_file
 

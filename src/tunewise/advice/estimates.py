@@ -25,10 +25,13 @@ SHOWN = ("calls", "seconds", "memory_gib", "disk_gib", "usd", "usd_per_query", "
 def needs_gib(model: str, lengths: Any = ROW_TOKENS) -> dict[str, float]:
     """Method -> GPU memory of its training in GiB, as nvidia-smi shows it, expected."""
     from tunewise.estimation.estimate import estimate
+    from tunewise.estimation.setup import as_trained_here
 
-    return {
-        method: estimate(model, method=method, lengths=lengths).memory.device.expected for method in METHODS
+    found = {
+        method: estimate(model, method=method, lengths=lengths, **as_trained_here(method))
+        for method in METHODS
     }
+    return {method: one.memory.device.expected for method, one in found.items()}
 
 
 def of_forecast(rungs: "Sequence[RungForecast]") -> dict[str, dict[str, Any]]:
@@ -44,10 +47,20 @@ def of_model(model: str, facts: Facts, rungs: Sequence[str]) -> dict[str, dict[s
     for an unknown model.
     """
     from tunewise.estimation.estimate import estimate
+    from tunewise.estimation.setup import as_trained_here
 
     rows = facts.dataset_size or None
     return {
-        rung: _figures(estimate(model, method=METHOD_OF[rung], lengths=ROW_TOKENS, rows=rows), rows)
+        rung: _figures(
+            estimate(
+                model,
+                method=METHOD_OF[rung],
+                lengths=ROW_TOKENS,
+                rows=rows,
+                **as_trained_here(METHOD_OF[rung]),
+            ),
+            rows,
+        )
         for rung in rungs
         if rung in METHOD_OF
     }

@@ -75,6 +75,14 @@ def stacks() -> Mapping[str, Coefficients]:
     return {name: Coefficients(**(common | own)) for name, own in found.items()}
 
 
+def as_trained_here(method: str) -> dict[str, Any]:
+    """Settings in which this package's own trainings differ from what a stack does by itself.
+
+    ``full`` keeps its weights in fp32 also where matrices are multiplied in bf16 (``training.methods``).
+    """
+    return {"weight_dtype": "fp32"} if method == "full" else {}
+
+
 @dataclass(frozen=True)
 class Setup:
     """A run. ``None`` means what the stack does by itself; ``complete`` fills it in.

@@ -139,9 +139,13 @@ class Door(Protocol):
     host: str | None  # where prompts are sent; None: they stay on this machine
     price: Price | None
     context_window: int | None  # tokens, prompt and answer together; None: not known
-    batch_size: int
     concurrency: int
     lost_replies: int  # most attempts at one request that may go unanswered before the last one
+
+    @property
+    def batch_size(self) -> int:
+        """Most requests of one call of ``answer``."""
+        ...
 
     @property
     def fingerprint(self) -> str:

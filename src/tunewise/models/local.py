@@ -23,6 +23,8 @@ from tunewise.models.grammar import GrammarTokens
 if TYPE_CHECKING:
     from tunewise.models.shared_prefix import Generator, Prompt, Written
 
+ROWS = 32  # answers written side by side
+ROWS_GPU = 128  # on a GPU a step takes about as long for few rows as for many
 LOOP = 1  # raise it when the generation loop changes so that answers can differ: recorded ones are asked anew
 
 
@@ -43,7 +45,7 @@ class LocalDoor:
 
     folder_or_id: ``embedded``, a model's folder, or a hub id. adapter: folder in PEFT's layout, merged into
     the weights in memory. usd_per_hour: what this machine costs; None gives answers without a price.
-    batch_size: answers written side by side.
+    batch_size: answers written side by side; None takes what suits the device.
 
     Opening checks the files and reads no weights; these are loaded at the first answer. Raises SettingError
     for what cannot be used (no such model, pickles only, no torch), DoorError when the hub cannot be reached.
@@ -62,7 +64,7 @@ class LocalDoor:
         adapter: Path | None = None,
         name: str | None = None,
         usd_per_hour: float | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
     ) -> None:
         need_torch()
         self.folder = weights.model_folder(folder_or_id)
@@ -71,10 +73,15 @@ class LocalDoor:
         self.adapter_files = weights.adapter_files(adapter) if adapter is not None else []
         self.name = name or str(folder_or_id)
         self.usd_per_hour = usd_per_hour
-        self.batch_size = batch_size
+        self._batch_size = batch_size
         self.context_window: int | None = weights.context_window(self.folder)
         self._held: Loaded | None = None
         self._grammars: GrammarTokens | None = None
+
+    @cached_property
+    def batch_size(self) -> int:
+        """Requests that one call of ``answer`` takes; loads torch, to see the device."""
+        return self._batch_size or (ROWS_GPU if weights.on_gpu() else ROWS)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -102,8 +109,6 @@ class LocalDoor:
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """One Answer per request, in order. Raises DataError, before any is asked, if one does not fit."""
-        import torch
-
         if not requests:
             return []
         prompts = [self._prompt(request) for request in requests]
@@ -112,7 +117,9 @@ class LocalDoor:
             started = time.perf_counter()
             try:
                 written = held.generator.write(prompts)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not weights.out_of_memory(error):
+                    raise
                 raise DoorError(
                     f"{self.name}: {len(prompts)} prompts of up to {max(len(p.tokens) for p in prompts)} "
                     "tokens do not fit into the GPU's memory. Free some, or lower the batch size."

@@ -159,11 +159,20 @@ def masked(
     before: tuple[Tensor, Tensor] | None,
     scale: float,
 ) -> Tensor:
-    """One masked attention over prefix and trees together."""
+    """One masked attention over prefix and trees together.
+
+    Keys are laid out once per head: with ``enable_gqa`` and a mask torch takes the way that writes all scores
+    down, (H, T, P + T) several times over.
+    """
     if before:
         key, value = torch.cat((before[0], key), 2), torch.cat((before[1], value), 2)
+    group = query.shape[1] // key.shape[1]
     mixed = torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, scale=scale, enable_gqa=key.shape[1] != query.shape[1]
+        query,
+        key.repeat_interleave(group, 1),
+        value.repeat_interleave(group, 1),
+        attn_mask=mask,
+        scale=scale,
     )
     return mixed.transpose(1, 2)
 

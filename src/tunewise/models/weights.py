@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tunewise.errors import DoorError, SettingError
+from tunewise.errors import DoorError, SettingError, WorldError
 from tunewise.models.embedded import cache_folder, embedded_folder, file_sha256
 
 SINGLE = "model.safetensors"
@@ -194,7 +194,6 @@ def load_model(folder: Path, adapter: Path | None = None) -> Any:
 
     Raises SettingError when transformers cannot read the folder as a causal LM, or the adapter does not fit.
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
     weight_files(folder)
@@ -204,8 +203,15 @@ def load_model(folder: Path, adapter: Path | None = None) -> Any:
             model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
             ).to(device)
-    except (ValueError, OSError, ImportError, torch.OutOfMemoryError) as error:
+    except (ValueError, OSError, ImportError) as error:
         raise SettingError(f"{folder}: cannot be loaded as a causal language model: {error}") from error
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise WorldError(
+            f"{folder}: its weights do not fit into the memory that is free on {device}. Free some, or take "
+            f"a smaller model. What the device said: {str(error).splitlines()[0]}"
+        ) from error
     if adapter is not None:
         model = merged(model, adapter)
     return model.eval().requires_grad_(False)
@@ -227,9 +233,29 @@ def device_and_dtype() -> tuple[Any, Any]:
     """Where and in which number format local models run: fp32 on a CPU, bf16 on a GPU."""
     import torch
 
-    if torch.cuda.is_available():
+    if on_gpu():
         return torch.device("cuda"), torch.bfloat16
     return torch.device("cpu"), torch.float32
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """True for a device without memory (some say so in words only), and for a CPU without."""
+    import torch
+
+    said = str(error).lower()
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "can't allocate memory" in said
+        or "out of memory" in said
+        or "alloc_failed" in said  # cuBLAS: no room for its workspace
+    )
+
+
+def on_gpu() -> bool:
+    """True where local models run on a GPU."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from statistics import fmean
 from typing import Any
 
 from tunewise.data import Example, reference_text
+from tunewise.errors import SettingError
 from tunewise.retrieval.chunking import MAX_CHARS, Chunk, chunk_document
-from tunewise.retrieval.dense import find_encoder
+from tunewise.retrieval.dense import Encoder, find_encoder
 from tunewise.retrieval.documents import ReadDocuments, read_documents
 from tunewise.retrieval.fusion import recall_at
 from tunewise.retrieval.index import Retriever
@@ -86,14 +87,23 @@ def indexed(bench: Workbench) -> tuple[Retriever, dict[str, Any]]:
         bench.progress.tell("note", text=f"documents of other kinds are not read: {first}")
     plain = Retriever(chunks)
     encoder = find_encoder()
-    if encoder is not None:
-        fused = Retriever(chunks, encoder)
+    fused = None if encoder is None else _with_vectors(bench, chunks, encoder)
+    if fused is not None:
         alone, both = _recall_at_3(bench, plain), _recall_at_3(bench, fused)
         facts["recall_at_3_by_ranking"] = {plain.method: alone, fused.method: both}
         if alone is None or both is None or both > alone:
             plain = fused
     facts["ranking"] = plain.method
     return plain, facts
+
+
+def _with_vectors(bench: Workbench, chunks: list[Chunk], encoder: Encoder) -> Retriever | None:
+    """The index with vectors; None, and said, where the encoder that is installed cannot be loaded."""
+    try:
+        return Retriever(chunks, encoder)
+    except SettingError as error:
+        bench.progress.tell("note", text=f"rag: passages are found by their words alone: {error}")
+        return None
 
 
 def chunks_of(bench: Workbench) -> tuple[ReadDocuments, list[Chunk]]:

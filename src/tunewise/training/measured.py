@@ -130,6 +130,7 @@ def _estimated(
 ) -> tuple[float, str, str, float | None]:
     """GiB of the largest watched pass, the model's name, the device, and the seconds of such a pass."""
     from tunewise.estimation.estimate import estimate
+    from tunewise.estimation.setup import as_trained_here
     from tunewise.training.probe import this_device
 
     device = this_device({"hardware": None})
@@ -140,6 +141,7 @@ def _estimated(
         gpu=device,
         calibrate=False,
         **({"lora_rank": facts["rank"]} if "rank" in facts else {}),
+        **as_trained_here(facts.get("method", "lora")),
         checkpointing="none",
         attention="sdpa",
     )

@@ -25,6 +25,9 @@ FILLER = -1  # segment of the tokens that fill up: they see themselves alone, an
 LOGIT_BYTES = 512 * 2**20  # most bytes of fp32 logits in one pass; autograd holds about three such blocks
 PASS_TOKENS = 1024  # of a pass without a mask: beyond, more tokens a pass save nothing and take memory
 PASS_OVERHEAD = 64  # tokens that one more pass costs: measured as launch cost of about 600 small operators
+PASS_OVERHEAD_GPU = (
+    8192  # a GPU waits for the same starts, and reads so many tokens of a small model meanwhile
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,14 @@ def mask_of(segments: Sequence[int]) -> Any:
 
 
 def rows_per_pass(
-    rows: Sequence[TrainRow], batch_size: int, *, width: int, layers: int, parameters: int, vocabulary: int
+    rows: Sequence[TrainRow],
+    batch_size: int,
+    *,
+    width: int,
+    layers: int,
+    parameters: int,
+    vocabulary: int,
+    overhead: int = PASS_OVERHEAD,
 ) -> int:
     """How many rows of a batch to pack into one pass: the divisor of ``batch_size`` that costs least.
 
@@ -129,7 +139,8 @@ def rows_per_pass(
     frozen weights) and 12 * n^2 * width * layers for attention over the whole square, of which the mask
     uses a part, at half the speed (measured on a CPU: a third of a step with 700 tokens). So small packs
     repeat the stem, and large ones waste attention. width: hidden size. parameters: of the layers, without
-    embeddings. Packs at most ``LOGIT_BYTES`` of logits if it can help it. At least one row is expected.
+    embeddings. overhead: tokens that a pass more costs. Packs at most ``LOGIT_BYTES`` of logits if it can
+    help it. At least one row is expected.
     """
     stem = common_stem(rows)
     mean = sum(len(row) for row in rows) / len(rows)
@@ -138,7 +149,7 @@ def rows_per_pass(
 
     def cost(count: int) -> float:
         tokens = stem + count * (mean - stem)
-        return (PASS_OVERHEAD + tokens * (1 + square * tokens)) / count
+        return (overhead + tokens * (1 + square * tokens)) / count
 
     divisors = [count for count in range(1, batch_size + 1) if batch_size % count == 0]
     small = [count for count in divisors if count * answer * vocabulary * 4 <= LOGIT_BYTES]

@@ -89,12 +89,18 @@ def probe(folder: Path, setup: ProbeSetup, steps: int = 1 + MEASURED_STEPS) -> P
 
 
 def step(model: Any, optimizer: Any, rows: Any) -> None:
-    """Forward, backward, optimizer; gradients are let go at the end, as trainers do."""
-    if rows.is_cuda:
-        import torch
+    """Forward, backward, optimizer; gradients are let go at the end, as trainers do.
 
+    Beside an adapter in fp32 a GPU multiplies in bf16 (autocast), as trainers do: without it every adapted
+    layer would keep its input once more in fp32.
+    """
+    import torch
+
+    if rows.is_cuda:
         torch.cuda.synchronize()
-    model(input_ids=rows, labels=rows, use_cache=False).loss.backward()
+    with torch.autocast(rows.device.type, torch.bfloat16, enabled=rows.is_cuda):
+        loss = model(input_ids=rows, labels=rows, use_cache=False).loss
+    loss.backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     if rows.is_cuda:

@@ -69,11 +69,14 @@ class TensorMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class Gauge:
     """Peak bytes of tensors between ``start`` and ``stop``; ``peak`` is the largest of several, None before.
 
-    model, optimizer: whatever holds tensors from before; counted at every start.
+    model, optimizer: whatever holds tensors from before; counted at every start. On a GPU the allocator's own
+    peak is read, less what lay there at the start and is nobody's tensor: other models of the process, and
+    the libraries' workspaces (about 0.1 GiB on an H200).
     """
 
     def __init__(self) -> None:
         self.peak: int | None = None
+        self._others = 0
         self._counting: TensorMemory | None = None
 
     @property
@@ -89,14 +92,16 @@ class Gauge:
         for holder in holders:
             self._counting.count(tensors_of(holder))
         self._counting.start_again()
-        if not torch.cuda.is_available():
+        if torch.cuda.is_available():
+            self._others = max(0, int(torch.cuda.memory_allocated()) - self._counting.now)
+        else:
             self._counting.__enter__()  # type: ignore[no-untyped-call]
 
     def stop(self) -> int:
         """Peak bytes since ``start``."""
         assert self._counting is not None
         if torch.cuda.is_available():
-            peak = int(torch.cuda.max_memory_allocated())
+            peak = int(torch.cuda.max_memory_allocated()) - self._others
         else:
             self._counting.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             peak = self._counting.peak

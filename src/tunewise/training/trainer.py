@@ -23,7 +23,15 @@ from tunewise.training.anchor import Anchor
 from tunewise.training.masks import IGNORED, TrainRow
 from tunewise.training.measured import MemoryWatch
 from tunewise.training.methods import core_of
-from tunewise.training.packing import passes, rows_per_pass, rows_within, skewed, tensors
+from tunewise.training.packing import (
+    PASS_OVERHEAD,
+    PASS_OVERHEAD_GPU,
+    passes,
+    rows_per_pass,
+    rows_within,
+    skewed,
+    tensors,
+)
 from tunewise.training.recipe import WARMUP_SHARE, Recipe
 
 if TYPE_CHECKING:
@@ -101,6 +109,9 @@ class PackedTrainer(SFTTrainer):
                 {name: value[start : start + size] for name, value in inputs.items()}
                 for start in range(0, rows, size)
             ]
+            if self.memory is not None:
+                tokens = size * length
+                self.memory.see_pass(tokens, tokens)
             try:
                 return sum(parent.training_step(model, part, count) for part in parts)
             except (torch.OutOfMemoryError, RuntimeError) as error:
@@ -144,7 +155,7 @@ class PackedTrainer(SFTTrainer):
 
     def make_smaller(self, error: RuntimeError, before: int, longest: int) -> None:
         """Halve the ``before`` rows of a pass where memory ran out; an error this cannot mend is raised."""
-        if not out_of_memory(error):
+        if not weights.out_of_memory(error):
             raise error
         if before == 1 or self.accelerator.num_processes > 1:
             tried = "a single row" if before == 1 else f"{before} rows"
@@ -191,16 +202,6 @@ class MixedOrder(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(mixing.order(self.mix, self.seed, self.epoch))
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """True for a device without memory (Apple's says so in words), and for a CPU whose allocator got none."""
-    said = str(error).lower()
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "can't allocate memory" in said
-        or "out of memory" in said
-    )
 
 
 def on_device(inputs: dict[str, Any], device: Any) -> dict[str, Any]:
@@ -265,6 +266,7 @@ def settle(model: Any, rows: Sequence[TrainRow], recipe: Recipe) -> Recipe:
         layers=config.num_hidden_layers,
         parameters=layers,
         vocabulary=config.vocab_size,
+        overhead=PASS_OVERHEAD if model.device.type == "cpu" else PASS_OVERHEAD_GPU,
     )
     return replace(recipe, rows_per_pass=count)
 
@@ -286,6 +288,7 @@ def run(
             "row": list(range(len(rows))),
         }
     )
+    trained = {p: p.data for p in model.parameters() if p.requires_grad}
     trainer = PackedTrainer(
         model=model,
         args=config_of(recipe, watch),
@@ -294,9 +297,11 @@ def run(
         data_collator=Collate(rows) if recipe.packed else None,
         callbacks=[watch],
     )
+    for parameter, data in trained.items():
+        parameter.data = data  # TRL rounds adapters on 4-bit weights to bf16, in which small updates are lost
     trainer.remove_callback(PrinterCallback)
     trainer.precision, trainer.base, trainer.progress = recipe.precision, base, watch.progress
-    trainer.memory = watch.memory if recipe.packed else None
+    trainer.memory = watch.memory
     trainer.most, trainer.balanced, trainer.mix = recipe.rows_per_pass, bool(recipe.balanced), mix
     trainer.lean = bool(recipe.lean)
     trainer.anchor = anchor

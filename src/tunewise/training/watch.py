@@ -75,8 +75,7 @@ class Watch(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Watch the memory of a few steps."""
-        if self.recipe.packed:
-            self.memory.before_step(kwargs["model"], kwargs["optimizer"])
+        self.memory.before_step(kwargs["model"], kwargs["optimizer"])
 
     def on_pre_optimizer_step(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
