@@ -1,7 +1,10 @@
 """BM25 against the formula, worked out by hand and by a second implementation."""
 
 import math
+import os
 import random
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -78,3 +81,22 @@ def test_texts_without_any_word_can_be_indexed():
 )
 def test_words_are_normalised_and_plurals_taken_off(text, tokens):
     assert tokens_of(text) == tokens
+
+
+def test_ranking_never_starts_jax_which_would_take_most_of_a_gpu(tmp_path):
+    (tmp_path / "jax").mkdir()
+    for name in ("__init__", "lax"):
+        (tmp_path / "jax" / f"{name}.py").write_text("print('jax was started')\ntop_k = max\n")
+    code = (
+        "from tunewise.retrieval.bm25 import BM25Index\n"
+        "print(BM25Index(['a cat', 'a dog']).ranking('dog'))\n"
+        "import jax"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["[1]", "jax was started"]  # the latter by the program's own import

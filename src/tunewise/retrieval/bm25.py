@@ -8,6 +8,7 @@ constant factor k1 + 1 bm25s leaves out: it does not change any ranking).
 """
 
 import re
+import sys
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -36,6 +37,23 @@ def _singular(word: str) -> str:
     return word[:-1]
 
 
+def _bm25s() -> Any:
+    """The library, imported when it is first needed (0.2 s), without JAX.
+
+    Where JAX is installed bm25s starts it when it is imported, for a top-k that is not used here, and a JAX
+    that starts takes three quarters of the GPU's memory, in which the weights had to find room.
+    """
+    if "bm25s" not in sys.modules:
+        before = {"jax": sys.modules["jax"]} if "jax" in sys.modules else {}
+        sys.modules["jax"] = None  # type: ignore[assignment]  # to import it fails, as where it is not installed
+        try:
+            import bm25s  # noqa: F401
+        finally:
+            del sys.modules["jax"]
+            sys.modules.update(before)
+    return sys.modules["bm25s"]
+
+
 class BM25Index:
     """A fixed list of texts that can be ranked against a query."""
 
@@ -44,10 +62,7 @@ class BM25Index:
         self._index: Any = None
         corpus = [tokens_of(text) for text in texts]
         if any(corpus):
-            # imported here: bm25s costs 0.2 s, and `import tunewise` must not pay for it
-            import bm25s
-
-            self._index = bm25s.BM25(method="lucene", k1=K1, b=B, dtype="float64")
+            self._index = _bm25s().BM25(method="lucene", k1=K1, b=B, dtype="float64")
             self._index.index(corpus, show_progress=False)
 
     def scores(self, query: str) -> np.ndarray:
