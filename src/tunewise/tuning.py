@@ -297,6 +297,14 @@ def prepare(
     chosen = next((name for name in METHODS if name == wanted), None)
     if chosen is None:
         raise SettingError(f"unknown method {wanted!r}; there are {', '.join(METHODS)}")
+    if known == "cpt" and chosen == "qlora":
+        if method is not None:
+            raise SettingError(
+                "--stage cpt reads with lora or full: its adapter is merged into the base, and one trained "
+                "beside 4-bit weights does not merge exactly into those that answer. Leave out --method "
+                "qlora; the stage cpt+sft reads with lora and tunes with qlora"
+            )
+        chosen = "lora"
     folder = Path(out) if out is not None else Path("runs") / opened.task.name / "train"
     bench = replace(
         opened.bench(folder, seed, progress),

@@ -88,6 +88,13 @@ def test_every_rung_stands_in_the_ladder_with_its_verdict_or_the_reason_it_was_s
         assert words in html
 
 
+def test_the_reasons_say_nothing_that_headline_or_ladder_have_said():
+    html = page()
+    assert html.count("no documents") == 1
+    assert html.count("Use lora: it meets") == 1
+    assert "zero-shot falls short of 0.8" in html
+
+
 def test_a_thousand_items_with_long_answers_stay_under_two_megabytes():
     assert len(page(1000, "long answer <b> " * 500).encode()) < 2_000_000
 

@@ -89,6 +89,7 @@ def test_a_build_ends_with_an_adapter_that_answers_and_is_found_again(make_bench
     measured = [row for row in facts["tried"] if row["selection_score"] is not None]
     assert facts["selection_score"] == max(row["selection_score"] for row in measured)
     assert facts["adapter_bytes"] == (candidate.adapter / "adapter_model.safetensors").stat().st_size
+    assert any(said.startswith("no general data mixed in") for said in facts["causes_of_forgetting"])
     assert [(purpose, count) for _, purpose, count in bench.asked] == [("selection", 8)] * 2
 
     request = candidate.request(bench.parts.certification[0])

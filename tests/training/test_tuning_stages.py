@@ -83,6 +83,14 @@ def test_reading_alone_hands_over_a_model_with_perplexities_and_no_mix(task_file
     assert "gate open" in said
 
 
+def test_reading_is_never_said_to_be_done_by_a_method_that_does_not_read(task_file):
+    with pytest.raises(SettingError, match=r"reads with lora or full.*Leave out --method qlora"):
+        show(task_file, stage="cpt", method="qlora")
+    said = task_file.read_text(encoding="utf-8")
+    task_file.write_text(f"{said}tune: {{method: qlora}}\n", encoding="utf-8")
+    assert show(task_file, stage="cpt").method == "lora"
+
+
 def test_what_is_read_is_shown_with_loss_on_every_token_but_the_first_mark(task_file):
     shown = show(task_file, stage="cpt", rows=2)
     for row in shown.examples:

@@ -46,7 +46,14 @@ def render(decision: Decision, outcomes: Mapping[str, Sequence[Outcome]], order:
         shown=MOST_ITEMS,
         measured=[r.rung for r in measured],
         built=[(r.rung, _facts(r)) for r in measured if r.build],
+        why=_why(decision),
     )
+
+
+def _why(decision: Decision) -> list[str]:
+    """The reasons that stand nowhere else on the page: not its headline, nor why rungs were skipped."""
+    told = tuple(f"{r.rung} was skipped: " for r in decision.rungs if r.skipped_because)
+    return [line for line in decision.reasons if line != decision.sentence and not line.startswith(told)]
 
 
 def _bars(measured: Sequence[RungResult]) -> tuple[list[charts.Bar], str]:
@@ -97,7 +104,10 @@ def _facts(result: RungResult) -> list[tuple[str, str]]:
     for name, value in result.build.facts.items():
         if name in ("guard", "learning_curve"):  # have sections of their own
             continue
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        if value and isinstance(value, list) and all(isinstance(one, str) for one in value):
+            text = "; ".join(value)
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
         facts.append((name.replace("_", " "), cut(text)))
     return facts
 

@@ -24,6 +24,7 @@ from tunewise.rungs.rung import Outlook, Workbench
 from tunewise.rungs.search import selection_items
 from tunewise.rungs.tuned_rows import LocalWeights, check_before, messages_of, prepared, rows_of
 from tunewise.training import checkpoints, trust
+from tunewise.training.forgetting import causes
 from tunewise.training.measured import against_estimate
 from tunewise.training.methods import DEFAULTS, Method
 from tunewise.training.recipe import KL_ROWS, Recipe, Snapshot, Trained, best_precision, train
@@ -168,6 +169,12 @@ def train_and_choose(
         f"{tuned.name}_bytes": sum(file.stat().st_size for file in tuned.glob("*.safetensors")),
         "peak_memory_bytes": peak_memory(),
         "memory_estimate": against_estimate(model_named(bench), trained.facts),
+        "causes_of_forgetting": [
+            cause.says
+            for cause in causes(
+                recipe, DEFAULTS[method].learning_rate, [e.answer for e in bench.parts.train], rows.mix
+            )
+        ],
         "checks": checks,
         "build_seconds": round(time.monotonic() - started, 2),
     }
