@@ -4,8 +4,9 @@ What it trains is what the rung of the same name trains: the same prompt, recipe
 checkpoint.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from tunewise.training.launch import Launch
     from tunewise.training.masks import TrainRow
     from tunewise.training.methods import Method
-    from tunewise.training.recipe import Recipe
+    from tunewise.training.recipe import Recipe, Trained
 
 SHOWN_ROWS = 3
 
@@ -108,6 +109,7 @@ def train(
     curve: bool = False,
     launch: "Launch | None" = None,
     mlflow: str | None = None,
+    report_to: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> TrainingRun:
     """Tune the task's local weights on its train part, choose the checkpoint on selection, check the result.
@@ -118,13 +120,11 @@ def train(
     the last checkpoint; with other data, base or settings it is refused (RunError says which differ), other
     library versions are warned of. curve: train on 25 and 50 % of the rows too (as ``training.curve``).
     launch: more processes. mlflow: a store that loss and figures are written to as well (``tracking``).
+    report_to: trackers that TRL reports every step to (wandb, tensorboard, ...), in one process.
     Raises UserError for what the user can mend, before anything is trained, and WorldError for what ended
-    the run;
-    checkpoints are kept.
+    the run; checkpoints are kept.
     """
     from tunewise.tracking import mlflow_run
-    from tunewise.training.launch import Launched
-    from tunewise.training.recipe import train as train_here
     from tunewise.tuning_stages import known_stage, run_stage
 
     notes = Notes(progress or Silent())
@@ -135,10 +135,10 @@ def train(
         bench = replace(bench, task=bench.task.model_copy(update={"training": settings}))
     if launch is not None:
         check_launch(launch, bench)
+    trainer = trainer_of(launch, report_to)
     found = causes_of(bench, chosen, stage)
     for cause in found:
         notes.tell("note", text=f"{chosen}: {cause['says']}")
-    trainer = train_here if launch is None or launch.alone else Launched(launch)
     if mlflow is None:
         folder, facts = run_stage(bench, chosen, known, trainer)
     else:
@@ -156,6 +156,19 @@ def train(
     )
     write_json(bench.folder / "train.json", {"model": run.base, **run.to_json()})
     return run
+
+
+def trainer_of(launch: "Launch | None", report_to: Sequence[str]) -> Callable[..., "Trained"]:
+    """``recipe.train``, here or in the processes of a launch. Raises SettingError for unknown trackers."""
+    from tunewise.training.launch import Launched
+    from tunewise.training.recipe import train as train_here
+    from tunewise.training.reporting import known_reporters
+
+    if launch is not None and not launch.alone:
+        if report_to:
+            raise SettingError("--report-to works in one process: leave out --report-to, or --processes")
+        return Launched(launch)
+    return partial(train_here, report_to=known_reporters(report_to)) if report_to else train_here
 
 
 def show(

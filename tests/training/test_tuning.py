@@ -347,3 +347,37 @@ def test_rates_cannot_be_tried_on_a_handful_of_rows(task_file):
 
     with pytest.raises(SettingError, match="rates are tried on 8 rows or more, got 4"):
         compare_methods(task_file(), ["full", "lora"], rate_rows=4)
+
+
+def test_trackers_of_transformers_get_the_loss_of_every_step(task_file, monkeypatch):
+    from transformers import TrainerCallback
+    from transformers.integrations import integration_utils as integrations
+
+    logged = []
+
+    class Tracker(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            logged.append((state.global_step, logs))
+
+    monkeypatch.setitem(integrations.INTEGRATION_TO_CALLBACK, "dvclive", Tracker)
+    monkeypatch.setattr(integrations, "get_available_reporting_integrations", lambda: ["dvclive"])
+    run = train(task_file(), out="here", report_to=["dvclive"])
+    losses = {step: logs["loss"] for step, logs in logged if "loss" in logs}
+    assert sorted(losses) == list(range(1, run.facts["steps"] + 1))
+    assert [losses[step] for step in sorted(losses)] == pytest.approx(run.facts["losses"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"report_to": ["wandbb"]}, "unknown tracker 'wandbb'; there are .*wandb"),
+        ({"report_to": ["wandb"]}, r"wandb is not installed \(none is installed here\)"),
+        ({"report_to": ["wandb"], "launch": Launch(2)}, "works in one process"),
+    ],
+)
+def test_trackers_that_cannot_be_used_are_refused(task_file, monkeypatch, asked, says):
+    from transformers.integrations import integration_utils as integrations
+
+    monkeypatch.setattr(integrations, "get_available_reporting_integrations", list)
+    with pytest.raises(SettingError, match=says):
+        train(task_file(), **asked)

@@ -57,6 +57,9 @@ def train(
         str | None,
         typer.Option(help="Write loss and figures to this MLflow store, e.g. sqlite:///mlflow.db."),
     ] = None,
+    report_to: Annotated[
+        str | None, typer.Option(help="Trackers that TRL reports each step to, e.g. wandb,tensorboard.")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address of the first node.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
@@ -77,8 +80,8 @@ def train(
         refuse_beside_compare(
             {
                 "--method": method is not None, "--stage": stage != "sft", "--curve": curve,
-                "--mlflow": mlflow is not None, "--dry-run": dry_run, "--processes": processes != 1,
-                "--nodes": nodes != 1, "--strategy": strategy != "ddp",
+                "--mlflow": mlflow is not None, "--report-to": report_to is not None, "--dry-run": dry_run,
+                "--processes": processes != 1, "--nodes": nodes != 1, "--strategy": strategy != "ddp",
             }
         )  # fmt: skip
         names = [name.strip() for name in compare.split(",") if name.strip()]
@@ -94,9 +97,11 @@ def train(
         _print(plan) if as_json else print_plan(plan)
         return
     with progress_for(sys.stderr) as progress:
+        trackers = [name.strip() for name in (report_to or "").split(",") if name.strip()]
         run = package.train(
-            task, out=out, curve=curve, launch=launch, mlflow=mlflow, progress=progress, **chosen
-        )
+            task, out=out, curve=curve, launch=launch, mlflow=mlflow, report_to=trackers, progress=progress,
+            **chosen,
+        )  # fmt: skip
     _print(run.to_json()) if as_json else print_run(run)
 
 

@@ -163,6 +163,7 @@ def train(
     mix: Mix | None = None,
     guard: "GuardSpec | None" = None,
     general: Sequence[TrainRow] = (),
+    report_to: Sequence[str] = (),
 ) -> Trained:
     """Train the model in ``base`` on ``rows``, with a snapshot after every epoch in ``work``.
 
@@ -171,7 +172,8 @@ def train(
     mix: the rows are those of the task followed by a pool of general ones, drawn from as it says. guard:
     watches for forgetting at a few checkpoints, each with a snapshot of its own, and may end the run; the
     weights are those of an unguarded run up to there. general: rows on which the model is held near its
-    base, where ``recipe.kl_weight`` says so.
+    base, where ``recipe.kl_weight`` says so. report_to: trackers of transformers
+    (``training.reporting``).
     The caller vouches that ``work`` belongs to these arguments (``checkpoints.begin``). Raises WorldError
     when the loss is no number any more, StoreError before the start where the disk is too small.
     """
@@ -195,7 +197,7 @@ def train(
             snapshots_wanted = math.ceil(recipe.epochs) + (guard.checkpoints if guard else 0)
             checkpoints.need_space(work, methods.disk_need(model, snapshots_wanted))
             held = anchor.anchor_of(base, model, general, recipe)
-            trainer.run(base, model, rows, recipe, watch, mix, held)
+            trainer.run(base, model, rows, recipe, watch, mix, held, report_to)
             del held
         if watcher is not None:
             watcher.close()

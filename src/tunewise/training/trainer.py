@@ -279,6 +279,7 @@ def run(
     watch: "Watch",
     mix: mixing.Mix | None = None,
     anchor: Anchor | None = None,
+    report_to: Sequence[str] = (),
 ) -> None:
     """Train ``model``, from the last whole checkpoint if there is one."""
     data = Dataset.from_dict(
@@ -291,7 +292,7 @@ def run(
     trained = {p: p.data for p in model.parameters() if p.requires_grad}
     trainer = PackedTrainer(
         model=model,
-        args=config_of(recipe, watch),
+        args=config_of(recipe, watch, report_to),
         train_dataset=data if recipe.packed else data.remove_columns("row"),
         processing_class=weights.load_tokenizer(base),
         data_collator=Collate(rows) if recipe.packed else None,
@@ -328,8 +329,8 @@ class Collate:
         return {"batch": Batch(some), "labels": targets, "shift_labels": targets}
 
 
-def config_of(recipe: Recipe, watch: "Watch") -> SFTConfig:
-    """The recipe in TRL's words. Saving and logging are the watch's.
+def config_of(recipe: Recipe, watch: "Watch", report_to: Sequence[str] = ()) -> SFTConfig:
+    """The recipe in TRL's words. Saving and logging are the watch's; TRL logs where trackers are named.
 
     In one process, and where whole copies of the model are kept in step (DDP), a step is one batch that is
     packed into passes here. Where the model is sharded the trainer accumulates, one pass a time, since all
@@ -364,8 +365,9 @@ def config_of(recipe: Recipe, watch: "Watch") -> SFTConfig:
         dataloader_pin_memory=False,
         save_strategy="no",
         eval_strategy="no",
-        logging_strategy="no",
-        report_to="none",
+        logging_strategy="steps" if report_to else "no",
+        logging_steps=1,
+        report_to=list(report_to) or "none",
         disable_tqdm=True,
     )
 
