@@ -62,7 +62,10 @@ def test_a_search_that_errored_and_is_asked_again_beyond_the_cap_ends_the_run_by
     assert whole.result("few-shot").evidence.n >= 16
     again = decide(task, max_usd=whole.spent["usd"])
     assert (again.ended_by, again.exit_code) == ("budget", 5)
-    assert again.result("few-shot").skipped_because == "the budget ended the run before it was measured"
+    assert again.result("few-shot").skipped_because == (
+        "the budget ended the run before it was built again in this session; what an earlier one measured "
+        "stays recorded"
+    )
 
 
 def test_building_costs_the_calls_of_its_search_and_nothing_where_nothing_was_asked(priced):

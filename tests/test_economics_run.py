@@ -129,16 +129,30 @@ def test_a_page_without_limits_and_economics_says_nothing_of_them(hosted):
     assert "<h2>Limits and times</h2>" not in page
 
 
-@pytest.mark.parametrize(("calls", "expected"), [(None, 3.0), (12.5, 15.5)])
-def test_a_student_costs_its_teachers_answers_and_the_hours_of_its_machine(calls, expected):
+@pytest.mark.parametrize(
+    ("host", "price", "calls", "expected"),
+    [
+        (None, None, None, 3.0),  # a teacher on the machine whose hours are paid
+        ("api.example", "listed", 12.5, 15.5),
+        ("api.example", None, None, None),  # what the teacher took is not known
+    ],
+)
+@pytest.mark.parametrize("training", [3.0, None])
+def test_a_student_costs_its_teachers_answers_and_the_hours_of_its_machine(
+    host, price, calls, expected, training
+):
+    from tunewise.run import Run
+
     door = SimpleNamespace(host=None, price=None, name="small", usd_per_hour=1.5)
     run = SimpleNamespace(
         candidates={"distilled": SimpleNamespace(door=door)},
-        store=SimpleNamespace(usd_of_building=lambda rung: calls),
+        teacher_door=SimpleNamespace(host=host, price=price),
+        store=SimpleNamespace(usd_of_building=lambda rung: calls, frozen=lambda name: training),
         task=SimpleNamespace(tune=None),
     )
+    run.builder_without_price = lambda rung: Run.builder_without_price(run, rung)
+    usd = Run.usd_of_building(run, "distilled", run.candidates["distilled"])
+    assert usd == (None if training is None else expected)
     evidence = SimpleNamespace(outcomes=())
-    result = RungResult("distilled", evidence=evidence, build=Build(7200.0, 3.0))
-    assert facts_of(run, result).build_usd == expected
-    timed = RungResult("distilled", evidence=evidence, build=Build(7200.0, None))
-    assert facts_of(run, timed).build_usd == expected  # 2 hours at 1.5 USD
+    result = RungResult("distilled", evidence=evidence, build=Build(7200.0, usd))
+    assert facts_of(run, result).build_usd == expected  # 2 hours at 1.5 USD, and the answers once

@@ -65,6 +65,17 @@ def test_a_priced_judge_is_part_of_the_money_of_the_plan(reverse_task):
     assert row.usd_low > 0
 
 
+def test_an_exhaustive_run_costs_at_least_the_least_of_all_rungs_together(reverse_task):
+    task = reverse_task(rows=160)
+    task.write_text(task.read_text().replace('{scripted: "reverse_script:reply"}', HOST.format(price=PRICE)))
+    rungs = ["zero-shot", "few-shot", "few-shot-nearest"]
+    climb, whole = (tunewise.check(task, rungs=rungs, exhaustive=each) for each in (False, True))
+    more = sum(row.usd_low for row in whole.beside)
+    asked = [row for row in whole.rungs if not row.skipped_because]
+    assert float(whole.money.split()[0]) == pytest.approx(sum(r.usd_low for r in asked) + more, abs=1e-4)
+    assert float(climb.money.split()[0]) < float(whole.money.split()[0])
+
+
 @pytest.mark.parametrize(("rate", "factor"), [(100, 1.0), (50, 0.5)])
 def test_a_trained_rung_costs_hours_of_its_own_machine_and_no_token_of_the_host(reverse_task, rate, factor):
     task = hosted(reverse_task(rows=160), more=f"tune: {{model: embedded, usd_per_hour: {rate}}}\n")

@@ -25,6 +25,7 @@ from tunewise.evidence.limits import SHARE, TOLERANCE
 from tunewise.evidence.references import refuse_wrong_references
 from tunewise.evidence.runner import Runner
 from tunewise.hosts import Asked, doors_asked, hosts_of, money_cap, priced_hosts, refuse_unpriced_cap
+from tunewise.inputs import check_seed
 from tunewise.left_out import count_in_play, static_reasons
 from tunewise.marked_yaml import nearest
 from tunewise.measures import check_files, write_to_label
@@ -90,8 +91,7 @@ def open_task(path_or_task: str | Path | Task, seed: int = 0) -> Opened:
 
     Raises TaskFileError, DataError or SettingError for all that the user can mend.
     """
-    if not 0 <= seed < 2**32:
-        raise SettingError(f"seed: a whole number from 0 to {2**32 - 1} was expected, got {seed}")
+    check_seed(seed)
     task = path_or_task if isinstance(path_or_task, Task) else load_task(Path(path_or_task))
     parts, form, warnings = read_parts(task)
     refuse_wrong_references(task, parts)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.errors import RunError, SettingError
+from tunewise.inputs import read_decision
 
 # What --max-lora-rank takes: MaxLoRARanks in vllm/config/lora.py. Fully trained layers, biases and DoRA are
 # what its adapter loader refuses (vllm/lora/peft_helper.py).
@@ -61,6 +62,8 @@ def export(
     on the same base. Raises RunError when nothing was tuned there or its base is gone, SettingError when
     ``out`` exists or when one of ``beside`` is no adapter of this base.
     """
+    from tunewise.training.pretraining import merge as merge_into
+
     home = find_tuned(Path(run), rung)
     base, name = base_of(Path(run))
     into = Path(out) if out is not None else Path(run) / "export"
@@ -68,7 +71,8 @@ def export(
         raise SettingError(f"{into} exists already and is not empty; name another folder with --out")
     if beside and (merge or home.name == "model"):
         raise SettingError("--beside serves adapters on one base, and this is a whole model")
-    others = [adapter_beside(Path(folder), home, into) for folder in beside]
+    others = [adapter_beside(Path(folder), home) for folder in beside]
+    check_names([into, *map(Path, beside)])
     into.mkdir(parents=True, exist_ok=True)
     problems: tuple[str, ...] = ()
     rank = None
@@ -77,34 +81,54 @@ def export(
         copy(home, into)
     elif merge:
         kind = "model"
-        write_merged(base, home, into)
+        merge_into(base, home, into)
     else:
         kind = "adapter"
         copy(home, into)
         config = json.loads((into / "adapter_config.json").read_text(encoding="utf-8"))
-        configs = [config, *others]
-        problems = tuple(dict.fromkeys(problem for one in configs for problem in vllm_problems(one)))
-        rank = vllm_rank(max(int(one["r"]) for one in configs))
+        problems = vllm_problems(config)
+        rank = vllm_rank(max(int(one["r"]) for one in (config, *others)))
     size = sum(file.stat().st_size for file in into.glob("*.safetensors"))
     known = str(base) if name == "embedded" else name  # vLLM does not know our word for it
-    more = [f"{Path(folder).name}={folder}" for folder in beside]
+    more = [f"{name_of(Path(folder))}={folder}" for folder in beside]
     line = None if problems else serve_line(known, into, kind, rank, more)
     return Exported(kind, into, name, size, problems, line)
 
 
-def adapter_beside(folder: Path, home: Path, into: Path) -> dict[str, Any]:
+def adapter_beside(folder: Path, home: Path) -> dict[str, Any]:
     """The config of an adapter to serve beside that in ``home``. Raises SettingError where it cannot be."""
     path = folder / "adapter_config.json"
     if not path.is_file():
         raise SettingError(f"{folder} holds no adapter_config.json: name a folder that export wrote")
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        config: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SettingError(f"{path} is not JSON ({error}): export that adapter again") from error
+    if not isinstance(config, dict) or not isinstance(config.get("r"), int):
+        raise SettingError(f"{path} is not of a LoRA adapter: it has no rank r")
     own = json.loads((home / "adapter_config.json").read_text(encoding="utf-8"))
     bases = [one.get("base_model_name_or_path") for one in (own, config)]
     if bases[0] != bases[1]:
         raise SettingError(f"{folder} is an adapter of {bases[1]}, and this run tuned {bases[0]}")
-    if folder.name == into.name:
-        raise SettingError(f"two adapters are called {into.name!r}: name another folder with --out")
+    if problems := vllm_problems(config):
+        raise SettingError(f"{folder} cannot be served by vLLM: {'; '.join(problems)}")
     return config
+
+
+def check_names(folders: Sequence[Path]) -> None:
+    """Raise SettingError where two adapters of one server would have the same name."""
+    names = [name_of(folder) for folder in folders]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingError(
+                f"two adapters are called {name!r}: adapters are named after their folders, so export one of "
+                "them into another (--out)"
+            )
+
+
+def name_of(folder: Path) -> str:
+    """What an adapter is called where it is served: the name of its folder."""
+    return folder.resolve().name
 
 
 def find_tuned(run: Path, rung: str | None) -> Path:
@@ -130,8 +154,9 @@ def find_tuned(run: Path, rung: str | None) -> Path:
 
 def chosen_in(run: Path) -> str | None:
     """The winner of a decision, where the folder holds one."""
-    path = run / "decision.json"
-    choice: str | None = json.loads(path.read_text(encoding="utf-8"))["choice"] if path.is_file() else None
+    if not (run / "decision.json").is_file():
+        return None
+    choice: str | None = read_decision(run)["choice"]
     return choice
 
 
@@ -155,17 +180,6 @@ def copy(folder: Path, into: Path) -> None:
     for file in sorted(folder.iterdir()):
         if file.is_file() and file.name != "whole.json":
             shutil.copyfile(file, into / file.name)
-
-
-def write_merged(base: Path, adapter: Path, into: Path) -> None:
-    """The base with the adapter's differences added, in the number format that it answers in here."""
-    from tunewise.models import weights
-    from tunewise.training.recipe import quiet
-
-    with quiet():
-        model = weights.load_model(base, adapter)
-        weights.copy_meaning(base, into)
-        model.save_pretrained(into)
 
 
 def vllm_problems(config: dict[str, Any]) -> tuple[str, ...]:
@@ -193,7 +207,7 @@ def serve_line(base: str, folder: Path, kind: str, rank: int | None, more: Seque
     """The line that starts vLLM with the model, or with the base and its adapters."""
     if kind == "model":
         return f"vllm serve {folder}"
-    adapters = " ".join([f"{folder.name}={folder}", *more])
+    adapters = " ".join([f"{name_of(folder)}={folder}", *more])
     return (
         f"vllm serve {base} --enable-lora --max-lora-rank {rank} --max-loras {1 + len(more)} "
         f"--lora-modules {adapters}"

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from tunewise import data
 from tunewise.data import Message
-from tunewise.errors import DataError, RunError
+from tunewise.errors import DataError, RunError, SettingError
 from tunewise.formats import read_row, recognise
 from tunewise.rowfiles import KINDS
 
@@ -56,6 +56,12 @@ def _one(line: str, source: str, place: int) -> Given:
     except DataError as error:
         raise DataError(f"{source}:{place}: {error}") from None
     return turns[-1][1], [Message(role, content) for role, content in turns]
+
+
+def check_seed(seed: int) -> None:
+    """Raise SettingError for a number that no generator of random numbers takes."""
+    if not 0 <= seed < 2**32:
+        raise SettingError(f"seed: a whole number from 0 to {2**32 - 1} was expected, got {seed}")
 
 
 def read_decision(run: Path) -> dict[str, Any]:

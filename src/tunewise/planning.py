@@ -124,7 +124,8 @@ def make_plan(
     )
     provable = test.provable()
     lengths = Lengths.of(bench)
-    most = len(order) if exhaustive else test.cap
+    judged = task.metric == "judge"  # whose items are read at a number fixed beforehand, exhaustive or not
+    most = len(order) if exhaustive and not judged else test.cap
     items = (most if exhaustive else test.looks[0], most)
     planned = tuple(
         PlannedRung(rung.name, skipped_because=reasons[rung.name])
@@ -159,7 +160,7 @@ def make_plan(
         rungs=planned,
         warnings=(*opened.warnings, *parts.notes, *near_warnings(parts), *_style_warnings(task)),
         priced=priced,
-        money=_money_of_all(planned, beside),
+        money=_money_of_all(planned, beside, exhaustive),
         provable=provable,
         beside=beside,
         facts={
@@ -290,12 +291,16 @@ def _limit_lines(limits: Limits | None) -> list[str]:
     ]
 
 
-def _money_of_all(planned: Sequence[PlannedRung], beside: Sequence[Beside]) -> str:
-    """From the cheapest rung that is priced, with what is asked beside it at least, to all there is."""
+def _money_of_all(planned: Sequence[PlannedRung], beside: Sequence[Beside], exhaustive: bool) -> str:
+    """From the cheapest rung that is priced, with what is asked beside it at least, to all there is.
+
+    Exhaustive: from all rungs at their least.
+    """
     rungs = [(r.usd_low, r.usd_high) for r in planned if r.usd_low is not None and r.usd_high is not None]
     more = [(b.usd_low, b.usd_high) for b in beside if b.usd_low is not None and b.usd_high is not None]
     if not rungs and not more:
         return "no price"
-    low = min((usd for usd, _ in rungs), default=0.0) + sum(usd for usd, _ in more)
+    lows = [usd for usd, _ in rungs]
+    low = (sum(lows) if exhaustive else min(lows, default=0.0)) + sum(usd for usd, _ in more)
     high = sum(usd for _, usd in (*rungs, *more))
     return f"{low:.4f} to {high:.4f} USD"

@@ -17,6 +17,7 @@ from tunewise.evidence.limits import Probe
 from tunewise.evidence.metrics import metric_of
 from tunewise.evidence.records import Evidence, Outcome, Score
 from tunewise.evidence.runner import Runner
+from tunewise.hosts import DISTILLED
 from tunewise.ladder import Gap, Step, climb
 from tunewise.left_out import without_overlap
 from tunewise.measures import (
@@ -143,9 +144,14 @@ class Run:
         """
         outcomes = self.store.outcomes(rung.name)
         if not outcomes or rung.name not in self.candidates:
-            self.keep(Step(rung.name, skipped_because="the budget ended the run before it was measured"))
+            why = (
+                "before it was built again in this session; what an earlier one measured stays recorded"
+                if outcomes
+                else "before it was measured"
+            )
+            self.keep(Step(rung.name, skipped_because=f"the budget ended the run {why}"))
             return
-        evidence = self.read(rung.name, outcomes)
+        evidence = self.with_near_note(self.read(rung.name, outcomes))
         self.outcomes[rung.name] = outcomes
         limits, probed = self.task.limits, None
         if limits is not None and evidence.verdict == "meets":
@@ -350,12 +356,23 @@ class Run:
         self.progress.tell("rung", rung=step.rung, state=state, reason=step.skipped_because, verdict=verdict)
 
     def usd_of_building(self, rung: str, candidate: Candidate) -> float | None:
-        """Training on a machine with a price, and the calls of a search; None where either has no price."""
+        """Training on a machine with a price, and the calls of a search or to a teacher.
+
+        None where a host that was asked names no price, or nothing of it has one. What a machine of one's own
+        answers beside training on it counts as nothing more: the hours are paid already.
+        """
         training: float | None = self.store.frozen(f"build usd of {rung}")
-        if training is None and candidate.door.price is None:
+        if self.builder_without_price(rung) or (training is None and candidate.door.price is None):
             return None
         calls = self.store.usd_of_building(rung)
         return calls if training is None else training + (calls or 0.0)
+
+    def builder_without_price(self, rung: str) -> bool:
+        """True where building this rung asked a host that names no price: what it cost is not known."""
+        doors = [self.candidates[rung].door]
+        if rung == DISTILLED:
+            doors.append(self.teacher_door or self.door)
+        return any(door.host is not None and door.price is None for door in doors)
 
     def figures(self, evidence: Evidence | None) -> Mapping[str, Any]:
         """The metric's figures over all outcomes that the test has read."""

@@ -55,13 +55,12 @@ def facts_of(run: Run, result: RungResult) -> RungFacts:
     rate = usd_per_hour(run, result.rung) if local else None
     seconds = result.build.seconds if result.build is not None else None
     build_usd = result.build.usd if result.build is not None else None
-    if build_usd is None and local and rate is not None and seconds is not None:
-        build_usd = rate * seconds / 3600
     called = run.store.usd_of_building(result.rung)
     if not local:
         build_usd = called
-    elif build_usd is not None:
-        build_usd += called or 0.0  # a teacher's answers, paid beside the hours of the machine
+    elif build_usd is None and rate is not None and seconds is not None:
+        known = not run.builder_without_price(result.rung)
+        build_usd = rate * seconds / 3600 + (called or 0.0) if known else None
     return RungFacts(
         rung=result.rung,
         door=door.name,

@@ -77,8 +77,8 @@ class Parts:
 
     def clean_selection(self) -> tuple[Example, ...]:
         """The selection rows that do not overlap with certification, exactly or but for marks and case."""
-        leaked = {_words(overlap.certification) for overlap in self.overlaps if overlap.kind != "near"}
-        return tuple(row for row in self.selection if _words(row) not in leaked)
+        leaked = {words_of(overlap.certification) for overlap in self.overlaps if overlap.kind != "near"}
+        return tuple(row for row in self.selection if words_of(row) not in leaked)
 
     def near_keys(self) -> frozenset[str]:
         """Keys of certification rows near to a train or selection row, for the figure without them."""
@@ -242,7 +242,8 @@ def _cluster(rows: Sequence[Example], alone: Sequence[int]) -> _Clusters:
     return clusters
 
 
-def _words(row: Example) -> tuple[tuple[str, str], ...]:
+def words_of(row: Example) -> tuple[tuple[str, str], ...]:
+    """What a row says, without system turns, marks and case: rows of the same words are one item."""
     return tuple((turn.role, normalised(turn.content)) for turn in row.turns if turn.role != "system")
 
 
@@ -255,14 +256,14 @@ def overlaps_of(
 ) -> Iterator[Overlap]:
     """For each certification row the closest of the others, where one is close."""
     exact = {_verbatim(row): row for row in reversed(others)}
-    same_words = {_words(row): row for row in reversed(others)}
+    same_words = {words_of(row): row for row in reversed(others)}
     texts, other_texts = (
         [shingles(normalised(row.input)) for row in part] for part in (certification, others)
     )
     for row, (numbers, similar) in zip(certification, near_to(texts, other_texts), strict=True):
         if other := exact.get(_verbatim(row)):
             yield Overlap("exact", row, other, part, 1.0)
-        elif other := same_words.get(_words(row)):
+        elif other := same_words.get(words_of(row)):
             yield Overlap("normalised", row, other, part, 1.0)
         elif len(numbers):
             best = int(similar.argmax())

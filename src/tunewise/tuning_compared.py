@@ -160,7 +160,7 @@ def tried_rates(bench: Workbench, method: "Method", rates: int, rows: int) -> li
         settings = json.loads(json.dumps(settings_of(part, base, layout_of(part), method)))
         kept = part.folder.parent / f"{part.folder.name}-{method}.json"
         said = checkpoints.read_json(kept)
-        if said is not None and (changed := checkpoints.changes(said["settings"], settings)):
+        if said is not None and (changed := checkpoints.changes(said.get("settings", {}), settings)):
             why = "\n".join(f"  - {line}" for line in changed)
             raise RunError(
                 f"{kept} was made with other settings:\n{why}\nName another folder with --out, or put the "

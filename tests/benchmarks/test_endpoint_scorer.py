@@ -125,6 +125,8 @@ def test_two_models_at_one_address_are_told_apart_by_their_names(tmp_path, monke
     report = bench(url, name="base", compare_name="tuned", data=tmp_path, tasks=["piqa"])
     assert set(asked) == {"base", "tuned"}
     assert (report.compared_with, report.comparisons[0].lost) == (f"tuned at {url}", 0)
+    with pytest.raises(SettingError, match="--compare-name names a model at an endpoint"):
+        bench(tmp_path, compare_name="tuned", data=tmp_path, tasks=["piqa"])
     with pytest.raises(SettingError, match="compared with itself"):
         bench(url, name="base", compare_with=url, data=tmp_path, tasks=["piqa"])
 

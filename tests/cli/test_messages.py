@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import tunewise
 from tunewise.cli.main import main
-from tunewise.errors import StoreError
+from tunewise.errors import SettingError, StoreError
 
 PARTS = {"train": "train.jsonl", "selection": "selection.jsonl", "certification": "certification.jsonl"}
 FILL = [" ".join(f"w{n * 31 + k}" for k in range(14)) for n in range(120)]  # no word stands in two texts
@@ -98,7 +99,7 @@ def test_rungs_that_are_skipped_for_one_reason_share_a_line(say, scripted):
 def test_a_decision_that_cannot_be_read_is_named_with_what_writes_it_again(say, tmp_path, text):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/decision.json").write_text(text)
-    for verb in ("report", "answer"):
+    for verb in ("report", "answer", "export"):
         code, out, err = say(verb, "run", stdin=b"x\n")
         assert (code, out) == (2, "")
         assert "decision.json is not a decision that tunewise wrote" in err
@@ -169,3 +170,24 @@ def test_a_seed_below_zero_is_refused_before_anything_is_read(say, scripted):
     code, _, err = say("check", "task.yaml", "--seed", "-1")
     assert code == 2
     assert "--seed" in err
+
+
+def test_a_seed_below_zero_is_refused_in_python_and_where_files_are_compared(say, scripted, tmp_path):
+    with pytest.raises(SettingError, match="seed: a whole number from 0"):
+        tunewise.check("task.yaml", seed=-1)
+    for name, texts in (("a", FILL[:12]), ("b", FILL[12:24])):
+        rows = [{"id": str(n), "output": text, "reference": FILL[n]} for n, text in enumerate(texts)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, _, err = say("score", "--compare", "a.jsonl", "b.jsonl", "--metric", "rouge_l", "--seed", "-1")
+    assert code == 2
+    assert "seed" in err
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(say, scripted, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tunewise.api.open_task", interrupted)
+    code, _, err = say("decide", "task.yaml", "--out", "run")
+    assert code == 130
+    assert "tunewise: stopped; the same command goes on from here." in err

@@ -105,7 +105,13 @@ def test_headings_in_order_are_found_between_others_of_the_same_name():
     assert form.wanting("# Plan\nx\n# Subjective\ny") == ["section 'plan' stands before 'subjective'"]
     twice = MarkdownForm(headings=(Heading(2, "A"), Heading(2, "B"), Heading(2, "A")))
     assert twice.wanting("## A\nx\n## B\ny\n## A\nz") == []
-    assert twice.wanting("## A\nx\n## B\ny") == ["heading '## a' stands before '## b'"]
+    assert twice.wanting("## A\nx\n## B\ny") == ["heading '## a' is missing"]
+
+
+def test_the_section_that_stands_where_it_should_is_the_one_that_must_not_be_empty():
+    form = MarkdownForm(sections=("Subjective", "Plan"))
+    assert form.wanting("# Plan\nx\n# Subjective\ny\n# Plan\n") == ["section 'Plan' is empty"]
+    assert form.wanting("# Plan\n# Subjective\ny\n# Plan\nz") == []
 
 
 def test_of_a_text_too_long_to_be_read_no_share_of_structure_is_told():

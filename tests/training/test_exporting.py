@@ -76,6 +76,26 @@ def test_several_adapters_of_one_base_stand_in_one_line_with_the_highest_rank(ru
     assert not (tmp_path / "three").exists()
 
 
+def test_two_adapters_of_one_name_and_adapters_that_cannot_be_served_are_refused_before_anything_is_written(
+    run, tmp_path
+):
+    one = export(run, out=tmp_path / "a" / "export").folder
+    two = export(run, out=tmp_path / "b" / "export").folder
+    with pytest.raises(SettingError, match="two adapters are called 'export'"):
+        export(run, out=tmp_path / "x", beside=[one, two])
+    path = one / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for broken, says in [
+        ("{cut", "is not JSON"),
+        (json.dumps({**config, "r": None}), "no rank r"),
+        (json.dumps({**config, "use_dora": True}), "export cannot be served by vLLM: DoRA"),
+    ]:
+        path.write_text(broken, encoding="utf-8")
+        with pytest.raises(SettingError, match=says):
+            export(run, out=tmp_path / "x", beside=[one])
+    assert not (tmp_path / "x").exists()
+
+
 def test_vllm_is_given_the_folder_of_the_embedded_model_not_our_word_for_it(run, tiny, tmp_path, monkeypatch):
     from tunewise import exporting
 

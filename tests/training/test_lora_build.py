@@ -1,6 +1,7 @@
 """The whole build of the ``lora`` rung on a tiny model: train, choose, check, find again."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -210,3 +211,17 @@ def test_a_build_that_forgets_is_stopped_repaired_or_held_back_and_a_sane_one_is
         assert (found["verdict"], found["kept"]["scale"]) == ("clear", 1.0)
         assert held_back(candidate.facts()) is None
     assert Full().build(bench).facts() == candidate.facts()
+
+
+@pytest.mark.parametrize("trainer", [tuned.train, partial(tuned.train, report_to=("wandb",))])
+def test_training_in_this_process_is_guarded_also_where_trackers_are_told(make_bench, monkeypatch, trainer):
+    asked_with = []
+
+    def asked(bench, *, here):
+        asked_with.append(here)
+        raise InterruptedError
+
+    monkeypatch.setattr(tuned, "guarding_of", asked)
+    with pytest.raises(InterruptedError):
+        tuned.build(make_bench(), "lora", trainer)
+    assert asked_with == [True]

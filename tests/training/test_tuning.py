@@ -121,6 +121,12 @@ def test_certification_items_in_general_data_are_refused_with_their_lines(
     write(tmp_path / "general.jsonl", [make_example(n) for n in (200, 105, 201)])
     with pytest.raises(SettingError, match=r"1 rows of training\.(mix|kl)\.general.*general\.jsonl:2"):
         show(path)
+    twice = [{"input": make_example(107).input, "output": f"other {n}"} for n in range(2)]
+    (tmp_path / "general.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in twice), encoding="utf-8"
+    )
+    with pytest.raises(SettingError, match=r"2 rows of .*general\.jsonl:1.*general\.jsonl:2"):
+        show(path)
     said = f"Answer this. {make_example(106).input.upper()}!"
     rows = [{"input": said, "output": f"It is {make_example(106).answer}."}]
     (tmp_path / "general.jsonl").write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
@@ -169,6 +175,13 @@ def test_the_dry_run_prints_a_command_and_writes_the_job_that_it_reads(task_file
     assert words[-3:-1] == ["-m", "tunewise.training.worker"]
     assert json.loads(Path(plan["job"], "job.json").read_text(encoding="utf-8"))["recipe"]["method"] == "lora"
     assert (plan["steps"], plan["rows_of_each_process"]) == (4, 4)
+
+
+def test_a_job_that_nobody_ran_is_written_anew_with_other_settings(task_file):
+    launch_command(task_file(), out="here", launch=Launch(2))
+    plan = launch_command(task_file(", weight_decay: 0.0"), out="here", launch=Launch(2))
+    recipe = json.loads(Path(plan["job"], "job.json").read_text(encoding="utf-8"))["recipe"]
+    assert recipe["weight_decay"] == 0
 
 
 def test_what_the_printed_command_trained_is_found_and_chosen_from_not_trained_again(task_file, monkeypatch):
@@ -314,6 +327,11 @@ def test_options_that_a_comparison_would_ignore_are_refused(task_file, capsys, m
         main()
     assert ended.value.code == 2
     assert "leave out --curve, --processes" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["tunewise", "train", "task.yaml", "--general", "general.jsonl"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "--general: only with --compare" in capsys.readouterr().err
 
 
 def test_unknown_targets_are_found_before_anything_is_trained(task_file):
@@ -365,6 +383,7 @@ def test_trackers_of_transformers_get_the_loss_of_every_step(task_file, monkeypa
     losses = {step: logs["loss"] for step, logs in logged if "loss" in logs}
     assert sorted(losses) == list(range(1, run.facts["steps"] + 1))
     assert [losses[step] for step in sorted(losses)] == pytest.approx(run.facts["losses"], abs=1e-4)
+    assert train("task.yaml", out="here").facts == run.facts  # trackers are no setting of the training
 
 
 @pytest.mark.parametrize(

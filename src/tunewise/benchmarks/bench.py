@@ -140,6 +140,10 @@ def bench(
         raise SettingError(f"limit: expected at least 1 item, got {limit}")
     if compare_with is None and compare_name is not None:
         compare_with = model
+    if compare_name is not None and not is_address(compare_with or model):
+        raise SettingError(
+            f"--compare-name names a model at an endpoint, and {compare_with or model} is none: leave it out"
+        )
     told = progress or Silent()
     scorer = scorer_of(model, adapter, name, keep)
     other = None

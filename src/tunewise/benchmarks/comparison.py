@@ -86,17 +86,19 @@ def compare_rights(
     lost = sum(a > b for a, b in zip(one, other, strict=True))
     gained = sum(a < b for a, b in zip(one, other, strict=True))
     drop = paired_difference(lost, gained, n)
-    share = sum(one) / n if n else 0.0
-    relative = at_most_all(drop.over(share)) if share > 0 else UNDEFINED
+    share = sum(one) / n if n else None
+    relative = at_most_all(drop.over(share)) if share else UNDEFINED
     floor = guessing or 0.0
-    above = drop.over(share - floor) if share > floor and not guesses else UNDEFINED
+    above = drop.over(share - floor) if share is not None and share > floor and not guesses else UNDEFINED
     why = None
-    if share <= 0:
+    if share is None:
+        why = "no item was answered by both"
+    elif share <= 0:
         why = "the first model has no item right"
     elif above is UNDEFINED:
         why = f"the first model is not above chance ({floor:.2f}) on these items"
     churn = max(gained / n, 0.01) if n else 0.03
-    visible = smallest_visible_drop(n, share, churn) if n else None
+    visible = smallest_visible_drop(n, share, churn) if share is not None else None
     second = sum(other) / n if n else None
     return Comparison(
         name, metric, n, share, second, lost, gained, drop, relative, above, why, early, visible

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunewise.cli.documents import print_json
+
 if TYPE_CHECKING:
     from tunewise.advice.advice import Advice
     from tunewise.advice.facts import Facts
@@ -46,7 +48,7 @@ def advise(
     else:
         given = advise_on_task(facts=_interviewed(thresholds, save), model=model, thresholds=thresholds)
     if as_json:
-        print(json.dumps(given.to_json(), ensure_ascii=False, indent=2, allow_nan=False))
+        print_json(given.to_json())
     else:
         print_advice(given)
 

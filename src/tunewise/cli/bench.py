@@ -1,11 +1,12 @@
 """``tunewise bench``: parse, call, print."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from tunewise.cli.documents import print_json
 
 if TYPE_CHECKING:
     from tunewise.benchmarks.bench import BenchReport
@@ -48,7 +49,7 @@ def bench(
         progress=PlainLines(sys.stderr),
     )
     if as_json:
-        print(json.dumps(report.to_json(), ensure_ascii=False, indent=2, allow_nan=False))
+        print_json(report.to_json())
     else:
         print_report(report)
 

@@ -1,12 +1,12 @@
 """``tunewise estimate``: what tuning a model takes, before anything is spent."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunewise.cli.documents import print_json
 from tunewise.errors import SettingError
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _batch(source: str) -> None:
         except (OSError, UnicodeDecodeError) as error:
             raise SettingError(f"--batch {source}: cannot be read: {error}") from None
     for answer in estimate_batch(lines):
-        print(json.dumps(answer, ensure_ascii=False, allow_nan=False))
+        print_json(answer, None)
 
 
 def _show(found: "Estimate", probed: dict[str, Any] | None, as_json: bool, all_gpus: bool) -> None:
@@ -175,7 +175,7 @@ def _show(found: "Estimate", probed: dict[str, Any] | None, as_json: bool, all_g
     if probed is not None:
         document["probe"] = probed
     if as_json:
-        print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
+        print_json(document)
         return
     from tunewise.cli.estimate_tables import print_estimate
 

@@ -1,10 +1,11 @@
 """``tunewise export``: parse, call, print."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from tunewise.cli.documents import print_json
 
 
 def export(
@@ -25,7 +26,7 @@ def export(
 
     done = export_run(run, rung=rung, merge=merge, out=out, beside=beside or ())
     if as_json:
-        print(json.dumps(done.to_json(), indent=2))
+        print_json(done.to_json())
         return
     print(f"{done.kind} of {done.base}: {done.folder} ({done.bytes / 2**20:.1f} MiB)")
     for problem in done.problems:

@@ -3,12 +3,13 @@
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tunewise.cli.advise import advise
 from tunewise.cli.bench import bench
+from tunewise.cli.documents import print_json
 from tunewise.cli.estimate import estimate
 from tunewise.cli.export import export
 from tunewise.cli.plan import plan
@@ -36,6 +37,7 @@ TaskFile = Annotated[Path, typer.Argument(metavar="TASK", help="The task file (Y
 
 
 _VERBS_THAT_RESUME = {"decide", "train", "bench"}
+STOPPED = 130  # 128 + SIGINT, as shells say it
 
 
 def main() -> None:
@@ -44,20 +46,27 @@ def main() -> None:
         app()
     except TunewiseError as error:
         print(f"tunewise: {error}", file=sys.stderr)
-        if isinstance(error, (WorldError, BudgetEnded)) and _VERBS_THAT_RESUME & set(sys.argv[1:2]):
-            print(
-                "What was measured, if anything, is kept; the same command goes on from there.",
-                file=sys.stderr,
-            )
+        if isinstance(error, (WorldError, BudgetEnded)):
+            _say_what_is_kept()
         raise SystemExit(error.exit_code) from None
     except OSError as error:  # a full disk, a file that may not be written: of the world, and no bug
         where = f"{error.filename}: " if error.filename else ""
         print(f"tunewise: {where}{error.strerror or error}", file=sys.stderr)
+        _say_what_is_kept()
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        resumes = "; the same command goes on from here" if _VERBS_THAT_RESUME & set(sys.argv[1:2]) else ""
-        print(f"\ntunewise: stopped{resumes}.", file=sys.stderr)
-        raise SystemExit(130) from None
+    except SystemExit as end:
+        if end.code == STOPPED:  # what typer makes of Ctrl-C
+            resumes = (
+                "; the same command goes on from here" if _VERBS_THAT_RESUME & set(sys.argv[1:2]) else ""
+            )
+            print(f"\ntunewise: stopped{resumes}.", file=sys.stderr)
+        raise
+
+
+def _say_what_is_kept() -> None:
+    if _VERBS_THAT_RESUME & set(sys.argv[1:2]):
+        said = "What was measured, if anything, is kept; the same command goes on from there."
+        print(said, file=sys.stderr)
 
 
 def _version(asked: bool) -> None:
@@ -97,7 +106,7 @@ def init(
     except OSError as error:
         raise SettingError(f"{target} cannot be written ({error.strerror}); give another --out") from None
     if as_json:
-        _print_json({"task_file": str(target), "examples": str(data)})
+        print_json({"task_file": str(target), "examples": str(data)})
         return
     print(f"Wrote {target}. Read it, set the target, then: tunewise check {target}")
 
@@ -118,7 +127,7 @@ def check(
 
     plan = check_task(task, seed=seed, rungs=_names(rungs), exhaustive=exhaustive)
     if as_json:
-        _print_json(plan.to_json())
+        print_json(plan.to_json())
     else:
         print_plan(plan)
 
@@ -164,7 +173,7 @@ def decide(
             progress=progress,
         )
     if as_json:
-        _print_json(decision.to_json())
+        print_json(decision.to_json())
     else:
         print_decision(decision.to_json(), out or Path("runs") / decision.task)
     raise typer.Exit(decision.exit_code)
@@ -183,7 +192,7 @@ def answer(
 ) -> None:
     """Run the winner of a run on new inputs."""
     from tunewise.answering import answered
-    from tunewise.cli.terminal import json_text
+    from tunewise.cli.documents import json_text
     from tunewise.inputs import read_inputs
 
     given = read_inputs(inputs, sys.stdin)
@@ -213,7 +222,7 @@ def answer(
         elif place % 50 == 49:
             print(f"{place + 1} of {len(given)} answered", file=sys.stderr)
     if as_json:
-        _print_json(answers)
+        print_json(answers)
     if any(row["status"] == "errored" for row in answers):
         raise typer.Exit(1)
 
@@ -229,7 +238,7 @@ def report(
 
     decision = read_decision(run)
     if as_json:
-        _print_json(decision)
+        print_json(decision)
     else:
         print_decision(decision, run)
 
@@ -243,7 +252,7 @@ def models(as_json: AsJson = False) -> None:
     facts = embedded_facts()
     found = [{**asdict(facts), "folder": str(facts.folder)}]
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         print_models(found)
 
@@ -259,12 +268,6 @@ app.command()(export)
 
 def _names(rungs: str | None) -> list[str] | None:
     return None if rungs is None else [name.strip() for name in rungs.split(",") if name.strip()]
-
-
-def _print_json(value: Any) -> None:
-    from tunewise.cli.terminal import json_text
-
-    print(json_text(value))
 
 
 def _ask_at_terminal(plan: "Plan") -> bool:

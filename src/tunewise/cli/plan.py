@@ -1,10 +1,11 @@
 """``tunewise plan``: what every rung of a task would take, before anything runs."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from tunewise.cli.documents import print_json
 
 if TYPE_CHECKING:
     from tunewise.forecast import Forecast, RungForecast
@@ -32,7 +33,7 @@ def plan(
     names = None if rungs is None else [name.strip() for name in rungs.split(",") if name.strip()]
     found = plan_task(task, seed=seed, rungs=names, gpu=gpu, today=today, days=days)
     if as_json:
-        print(json.dumps(found.to_json(), ensure_ascii=False, indent=2, allow_nan=False))
+        print_json(found.to_json())
     else:
         print_forecast(found)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunewise.cli.documents import print_json
 from tunewise.errors import SettingError
 
 if TYPE_CHECKING:
@@ -68,10 +69,10 @@ def score(
     }
     if compare:
         compared = compare_files(outputs[0], outputs[1], metric, margin=margin, seed=seed, **settings)
-        _print_json(compared.to_json()) if as_json else _print_comparison(compared)
+        print_json(compared.to_json()) if as_json else _print_comparison(compared)
         return
     report = score_file(outputs[0], metric, **settings)
-    _print_json(report.to_json()) if as_json else _print_report(report)
+    print_json(report.to_json()) if as_json else _print_report(report)
 
 
 def _task(path: Path | None) -> Any:
@@ -90,12 +91,6 @@ def _pair(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except json.JSONDecodeError:
         return key, value
-
-
-def _print_json(value: Any) -> None:
-    from tunewise.cli.terminal import json_text
-
-    print(json_text(value))
 
 
 def _print_report(report: "ScoreReport") -> None:

@@ -1,6 +1,5 @@
 """Progress of a climb: a live table at a terminal, plain lines elsewhere. All on standard error."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +11,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from tunewise.progress import Progress
-
-
-def json_text(value: Any, indent: int | None = 2) -> str:
-    """One JSON document that any stream in UTF-8 takes: half a surrogate pair stands as its escape."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def one_line(text: str) -> str:

@@ -1,11 +1,12 @@
 """``tunewise train``: parse, call, print."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from tunewise.cli.documents import print_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +73,7 @@ def train(
     launch = Launch(processes, nodes, strategy, host)  # type: ignore[arg-type]
     if show:
         shown = package.show(task, rows=rows, **chosen)
-        _print(shown.to_json()) if as_json else print_shown(shown)
+        print_json(shown.to_json()) if as_json else print_shown(shown)
         return
     if compare is not None:
         from tunewise.tuning_compared import compare_methods
@@ -82,6 +83,7 @@ def train(
                 "--method": method is not None, "--stage": stage != "sft", "--curve": curve,
                 "--mlflow": mlflow is not None, "--report-to": report_to is not None, "--dry-run": dry_run,
                 "--processes": processes != 1, "--nodes": nodes != 1, "--strategy": strategy != "ddp",
+                "--host": host is not None,
             }
         )  # fmt: skip
         names = [name.strip() for name in compare.split(",") if name.strip()]
@@ -90,11 +92,14 @@ def train(
                 task, names, out=out, seed=seed, rates=rates, rate_rows=rate_rows, general=general,
                 progress=progress,
             )  # fmt: skip
-        _print(table.to_json()) if as_json else print_comparison(table)
+        print_json(table.to_json()) if as_json else print_comparison(table)
         return
+    refuse_without_compare(
+        {"--rates": rates != 3, "--rate-rows": rate_rows != 128, "--general": general is not None}
+    )
     if dry_run:
         plan = package.launch_command(task, out=out, launch=launch, **chosen)
-        _print(plan) if as_json else print_plan(plan)
+        print_json(plan) if as_json else print_plan(plan)
         return
     with progress_for(sys.stderr) as progress:
         trackers = [name.strip() for name in (report_to or "").split(",") if name.strip()]
@@ -102,7 +107,7 @@ def train(
             task, out=out, curve=curve, launch=launch, mlflow=mlflow, report_to=trackers, progress=progress,
             **chosen,
         )  # fmt: skip
-    _print(run.to_json()) if as_json else print_run(run)
+    print_json(run.to_json()) if as_json else print_run(run)
 
 
 def refuse_beside_compare(given: "Mapping[str, bool]") -> None:
@@ -115,8 +120,12 @@ def refuse_beside_compare(given: "Mapping[str, bool]") -> None:
         )
 
 
-def _print(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+def refuse_without_compare(given: "Mapping[str, bool]") -> None:
+    """Raise SettingError for options that only --compare knows."""
+    from tunewise.errors import SettingError
+
+    if unknown := [name for name, is_given in given.items() if is_given]:
+        raise SettingError(f"{', '.join(unknown)}: only with --compare, which tries rates and measures both")
 
 
 def print_shown(shown: "Shown") -> None:

@@ -54,15 +54,19 @@ class MarkdownForm:
         if len(text) > MAX_LENGTH:
             return [f"longer than {MAX_LENGTH:,} characters"]
         there = structure(text)
-        lines = _in_order(
+        lines, _ = _in_order(
             [f"{'#' * h.level} {_folded(h.text)}" for h in self.headings],
             [f"{'#' * h.level} {_folded(h.text)}" for h in there.headings],
             "heading",
         )
         texts = [_folded(h.text) for h in there.headings]
-        lines += _in_order([_folded(s) for s in self.sections], texts, "section")
-        filled = {_folded(h.text) for h in there.headings if h.filled}
-        lines += [f"section '{s}' is empty" for s in self.sections if _folded(s) in set(texts) - filled]
+        more, places = _in_order([_folded(s) for s in self.sections], texts, "section")
+        lines += more
+        lines += [
+            f"section '{section}' is empty"
+            for section, place in zip(self.sections, places, strict=True)
+            if place is not None and not there.headings[place].filled
+        ]
         columns = [tuple(map(_folded, table)) for table in there.tables]
         for table in self.tables:
             if tuple(map(_folded, table)) not in columns:
@@ -135,20 +139,24 @@ def _with_filled_below(headings: tuple[Heading, ...]) -> tuple[Heading, ...]:
     return tuple(reversed(done))
 
 
-def _in_order(wanted: Sequence[str], there: Sequence[str], kind: str) -> list[str]:
-    """Which of ``wanted`` are missing from ``there``, and which do not stand after the one before them.
+def _in_order(wanted: Sequence[str], there: Sequence[str], kind: str) -> tuple[list[str], list[int | None]]:
+    """Which of ``wanted`` are missing from ``there`` or stand before the one wanted before them, in words;
+    and where each stands, None where it does not.
 
     Others may stand between, the same ones again included: each is looked for behind the one before it.
     """
-    lines, end, before = [], 0, ""
+    lines: list[str] = []
+    places: list[int | None] = []
+    end, before = 0, ""
     for text in wanted:
         if text in there[end:]:
             end, before = there.index(text, end) + 1, text
-        elif text in there:
-            lines.append(f"{kind} '{text}' stands before '{before}'")
-        else:
-            lines.append(f"{kind} '{text}' is missing")
-    return lines
+            places.append(end - 1)
+            continue
+        elsewhere = [place for place, found in enumerate(there) if found == text and place not in places]
+        lines.append(f"{kind} '{text}' " + (f"stands before '{before}'" if elsewhere else "is missing"))
+        places.append(elsewhere[0] if elsewhere else None)
+    return lines, places
 
 
 def _folded(text: str) -> str:

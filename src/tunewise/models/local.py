@@ -120,9 +120,10 @@ class LocalDoor:
             except RuntimeError as error:
                 if not weights.out_of_memory(error):
                     raise
+                longest = max(len(prompt.tokens) for prompt in prompts)
                 raise DoorError(
-                    f"{self.name}: {len(prompts)} prompts of up to {max(len(p.tokens) for p in prompts)} "
-                    "tokens do not fit into the GPU's memory. Free some, or lower the batch size."
+                    f"{self.name}: {len(prompts)} prompts of up to {longest} tokens do not fit into memory "
+                    "beside the weights. Free some, show fewer examples or passages, or take a smaller model."
                 ) from error
             seconds = (time.perf_counter() - started) / len(prompts)
         alone = len(prompts) == 1

@@ -190,7 +190,10 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_model(folder: Path, adapter: Path | None = None) -> Any:
-    """A causal LM ready to answer: fp32 on a CPU, bf16 on a GPU, an adapter merged into the weights.
+    """A causal LM ready to answer: fp32 on a CPU, bf16 on a GPU, with an adapter.
+
+    In fp32 the adapter is merged into the weights. In 16 bits it stays beside them: rounded with the weights
+    it loses a part of its effect, measured on three adapters 2 to 12 %, of weaker ones a third and more.
 
     Raises SettingError when transformers cannot read the folder as a causal LM, or the adapter does not fit.
     """
@@ -206,26 +209,43 @@ def load_model(folder: Path, adapter: Path | None = None) -> Any:
     except (ValueError, OSError, ImportError) as error:
         raise SettingError(f"{folder}: cannot be loaded as a causal language model: {error}") from error
     except RuntimeError as error:
-        if not out_of_memory(error):
-            raise
-        raise WorldError(
-            f"{folder}: its weights do not fit into the memory that is free on {device}. Free some, or take "
-            f"a smaller model. What the device said: {str(error).splitlines()[0]}"
-        ) from error
+        raise no_room(folder, error) from error
     if adapter is not None:
-        model = merged(model, adapter)
+        model = merged(model, adapter) if dtype.itemsize == 4 else beside(model, adapter)
     return model.eval().requires_grad_(False)
 
 
+def no_room(folder: Path, error: RuntimeError) -> Exception:
+    """What to raise for a device's error: in words where it has no room for ``folder``, else the error."""
+    if not out_of_memory(error):
+        return error
+    return WorldError(
+        f"{folder}: does not fit into the memory that is free on {device_and_dtype()[0]}. Free some, or take "
+        f"a smaller model. What the device said: {str(error).splitlines()[0]}"
+    )
+
+
 def merged(model: Any, adapter: Path) -> Any:
-    """The model with an adapter's differences added to its weights, in memory only."""
+    """The model with an adapter's differences added to its weights, in memory only; exact in fp32."""
+    return opened_beside(model, adapter).merge_and_unload()
+
+
+def beside(model: Any, adapter: Path) -> Any:
+    """The model with an adapter's layers in it, in the weights' number format."""
+    return opened_beside(model, adapter, autocast_adapter_dtype=False).get_base_model()
+
+
+def opened_beside(model: Any, adapter: Path, **options: Any) -> Any:
+    """PEFT's model of ``model`` and an adapter. Raises SettingError where it does not fit the model."""
     adapter_files(adapter)
     try:
         with quiet_transformers():
             from peft import PeftModel
 
-            return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+            return PeftModel.from_pretrained(model, str(adapter), **options)
     except (ValueError, RuntimeError, KeyError) as error:
+        if isinstance(error, RuntimeError) and out_of_memory(error):
+            raise no_room(adapter, error) from error
         raise SettingError(f"{adapter}: this adapter does not fit the model: {error}") from error
 
 

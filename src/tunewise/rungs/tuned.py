@@ -72,13 +72,13 @@ def build(bench: Workbench, method: Method, trainer: Trainer = train) -> PromptC
     home = bench.folder / method
     base: Any = opened(bench, None)
     layout = layout_of(bench)
-    guarding = guarding_of(bench, here=trainer is train)
+    guarding = guarding_of(bench, here=getattr(trainer, "func", trainer) is train)
     settings = {**settings_of(bench, base, layout, method), **guarding.settings_json()}
-    for text in checkpoints.versions_changed(home, settings):
-        bench.progress.tell("note", text=f"{method}: {other_versions(text)}")
     if thrown_away := checkpoints.begin(home, settings, refuse=bench.refuse_changes):
         text = f"{method}: training starts anew, since settings changed: " + "; ".join(thrown_away)
         bench.progress.tell("note", text=text)
+    for text in checkpoints.versions_changed(home, settings):
+        bench.progress.tell("note", text=f"{method}: {other_versions(text)}")
     done = checkpoints.finished(home)
     facts = (
         done

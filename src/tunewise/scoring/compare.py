@@ -7,6 +7,7 @@ from typing import Any
 
 from tunewise.errors import DataError, SettingError
 from tunewise.evidence.paired import Paired, compare_binary, compare_graded
+from tunewise.inputs import check_seed
 from tunewise.scoring.rows import OutputRow, identity, keyed, read_outputs
 from tunewise.scoring.score import by_conversation, score_rows
 from tunewise.scoring.settings import ScoreSettings, metric_for, settings_of
@@ -72,6 +73,7 @@ def compare(
     """
     if not 0 <= margin < 1:
         raise SettingError(f"margin: a number from 0 to below 1 was expected, got {margin}")
+    check_seed(seed)
     settings = settings_of(
         metric,
         options=options,
@@ -108,7 +110,8 @@ def compare(
     if not kept:
         raise DataError(f"{a} and {b}: of {len(common)} common items none has a value on both sides")
     paired, unit = _paired(kept, settings, margin, seed)
-    untrusted = next((_untrusted(side.figures) for side in sides if "trusted" in side.figures), None)
+    found = [_untrusted(side.figures) for side in sides if "trusted" in side.figures]
+    untrusted = next((why for why in found if why is not None), None)
     if untrusted is not None:
         paired = replace(paired, answer="cannot_tell", more=None)
     return Comparison(

@@ -182,7 +182,13 @@ def begin(home: Path, settings: Mapping[str, Any], *, refuse: bool = False) -> l
     if before is not None and not changes(before, now):
         return []
     said = [] if before is None else changes(before, now)
-    if refuse and any((home / name).exists() for name in (*TUNED, "work")):
+    trained = (
+        *TUNED,
+        "work/steps",
+        "work/epochs",
+        "work/trained.json",
+    )  # a job that was only written is none
+    if refuse and any((home / name).exists() for name in trained):
         why = "\n".join(f"  - {line}" for line in said) or "  - its settings.json is missing or cut short"
         raise RunError(
             f"{home} holds a training with other settings:\n{why}\nName another folder with --out, put the "

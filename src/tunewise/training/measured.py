@@ -21,6 +21,7 @@ class MemoryWatch:
     """
 
     def __init__(self) -> None:
+        self.others = 0  # bytes on the GPU that are not of this training
         self.steps = 0
         self.tokens = 0
         self.kept = 0
@@ -36,7 +37,7 @@ class MemoryWatch:
         if 1 < self.steps <= 1 + WATCHED:
             from tunewise.training.tensor_memory import Gauge
 
-            self._gauge = Gauge()
+            self._gauge = Gauge(self.others)
             self._gauge.start(model, optimizer)
         elif self.steps == 2 + WATCHED:
             self._began = time.monotonic()
@@ -90,7 +91,7 @@ def against_estimate(model: str | Path, facts: dict[str, Any]) -> dict[str, Any]
     step was watched, or the model's architecture cannot be estimated.
     """
     seen = facts.get("memory")
-    if not seen:
+    if not seen or not seen["pass_tokens"]:  # padded batches: TRL's passes are not ours to count
         return None
     from tunewise.estimation import calibration
 
@@ -113,7 +114,7 @@ def against_estimate(model: str | Path, facts: dict[str, Any]) -> dict[str, Any]
             measured_seconds=None if rate is None else seen["pass_tokens"] / rate,
             length=seen["pass_tokens"],
             micro_batch=1,
-            checkpointing="none",
+            checkpointing=recomputed(facts),
         )
     )
     found: dict[str, Any] = {
@@ -123,6 +124,11 @@ def against_estimate(model: str | Path, facts: dict[str, Any]) -> dict[str, Any]
         "device": device,
     }
     return found if kept is None else {**found, "not_kept": kept}
+
+
+def recomputed(facts: dict[str, Any]) -> str:
+    """Whether states were computed again on the way back, in the estimate's words."""
+    return "full" if facts.get("checkpointing") else "none"
 
 
 def _estimated(
@@ -142,7 +148,7 @@ def _estimated(
         calibrate=False,
         **({"lora_rank": facts["rank"]} if "rank" in facts else {}),
         **as_trained_here(facts.get("method", "lora")),
-        checkpointing="none",
+        checkpointing=recomputed(facts),
         attention="sdpa",
     )
     memory = said.memory

@@ -94,6 +94,8 @@ def open_in_4_bits(base: Path) -> Any:
                 use_safetensors=True, trust_remote_code=False, local_files_only=True,
             )  # fmt: skip
     except (ValueError, ImportError, RuntimeError, NotImplementedError) as error:
+        if isinstance(error, RuntimeError) and weights.out_of_memory(error):
+            raise weights.no_room(base, error) from error
         raise SettingError(f"{cannot_quantise(str(device))} ({error})") from error
     keep_as_quantised(model)
     return model.requires_grad_(False)
@@ -165,10 +167,14 @@ def check(base: Path, recipe: "Recipe") -> None:
     import torch
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
     classes: Any = transformers.AutoModelForCausalLM
-    with torch.device("meta"):  # shapes alone
-        known_targets(classes.from_config(config), recipe.targets)
+    try:
+        config = transformers.AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
+        with torch.device("meta"):  # shapes alone
+            model = classes.from_config(config)
+    except (ValueError, OSError, ImportError) as error:
+        raise SettingError(f"{base}: cannot be loaded as a causal language model: {error}") from error
+    known_targets(model, recipe.targets)
 
 
 def known_targets(model: Any, targets: Sequence[str]) -> Sequence[str]:

@@ -56,11 +56,11 @@ def pretrain(
     }
     if general is not None:
         settings["general"] = [digest(general.train), digest(general.held_out), share]
-    for text in checkpoints.versions_changed(home, settings):
-        progress.tell("note", text=f"cpt: goes on under another library version ({text})")
     if thrown_away := checkpoints.begin(home, settings, refuse=refuse_changes):
         (home / "before.json").unlink(missing_ok=True)
         progress.tell("note", text="cpt: pre-training starts anew: " + "; ".join(thrown_away))
+    for text in checkpoints.versions_changed(home, settings):
+        progress.tell("note", text=f"cpt: goes on under another library version ({text})")
     done = checkpoints.finished(home)
     if done is not None:
         return done

@@ -53,17 +53,19 @@ def probe(folder: Path, setup: ProbeSetup, steps: int = 1 + MEASURED_STEPS) -> P
     try:
         import torch
 
+        from tunewise.models.weights import out_of_memory
         from tunewise.training.recipe import quiet
-        from tunewise.training.tensor_memory import Gauge
+        from tunewise.training.tensor_memory import Gauge, on_gpu_now
     except ModuleNotFoundError as error:
         raise SettingError(f'--probe needs {error.name}; run: pip install "tunewise[local]"') from error
 
     with quiet():
-        model = load(folder, setup)
-        optimizer = optimizer_for(model, setup.optimizer)
-        rows = torch.randint(0, model.config.get_text_config().vocab_size, (setup.micro_batch, setup.length))
-        gauge, seconds = Gauge(), []
+        gauge, seconds = Gauge(on_gpu_now()), []
+        shape = (setup.micro_batch, setup.length)
         try:
+            model = load(folder, setup)
+            optimizer = optimizer_for(model, setup.optimizer)
+            rows = torch.randint(0, model.config.get_text_config().vocab_size, shape)
             for number in range(steps):
                 if number:
                     gauge.start(model, optimizer)
@@ -72,7 +74,9 @@ def probe(folder: Path, setup: ProbeSetup, steps: int = 1 + MEASURED_STEPS) -> P
                 if number:
                     seconds.append(time.monotonic() - began)
                     gauge.stop()
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             raise SettingError(f"the probe ran out of memory: {setup} does not fit this machine") from error
     assert gauge.peak is not None
     took = min(seconds)

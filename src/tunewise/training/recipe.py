@@ -180,9 +180,10 @@ def train(
     with quiet():
         from tunewise.training import anchor, methods, trainer
         from tunewise.training.guard import Guard
+        from tunewise.training.tensor_memory import on_gpu_now
         from tunewise.training.watch import Watch
 
-        started = time.monotonic()
+        started, others = time.monotonic(), on_gpu_now()
         model = methods.attach(methods.open_base(base, recipe), recipe)
         recipe = trainer.settle(model, rows, recipe)
         in_epoch = len(rows) if mix is None else mix.total
@@ -191,6 +192,7 @@ def train(
         loading = round(time.monotonic() - started, 2)
         watcher = Guard(guard, work / "guard.json", wanted, recipe.method, progress) if guard else None
         watch = Watch(work, held_out, recipe, shape, progress, save_seconds, watcher)
+        watch.memory.others = others
         early = stopped_early(snapshots_in(work), shape[0], recipe.patience)
         ends = {wanted, early, watcher.stopped_at if watcher is not None else wanted}
         if not any(snapshot.step in ends for snapshot in snapshots_in(work)):
@@ -254,6 +256,7 @@ def run_facts(
         "batch_size": recipe.batch_size,
         "rows_per_pass": recipe.rows_per_pass,
         "packed": recipe.packed,
+        "checkpointing": recipe.checkpointing,
         "lean": bool(recipe.lean),
         "precision": recipe.precision,
         "losses": [round(loss, 5) for loss in said.get("losses", [])],

@@ -70,13 +70,12 @@ class Gauge:
     """Peak bytes of tensors between ``start`` and ``stop``; ``peak`` is the largest of several, None before.
 
     model, optimizer: whatever holds tensors from before; counted at every start. On a GPU the allocator's own
-    peak is read, less what lay there at the start and is nobody's tensor: other models of the process, and
-    the libraries' workspaces (about 0.1 GiB on an H200).
+    peak is read, less ``others``: bytes that the process held before (``on_gpu_now``), of other models.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, others: int = 0) -> None:
         self.peak: int | None = None
-        self._others = 0
+        self.others = others
         self._counting: TensorMemory | None = None
 
     @property
@@ -92,22 +91,25 @@ class Gauge:
         for holder in holders:
             self._counting.count(tensors_of(holder))
         self._counting.start_again()
-        if torch.cuda.is_available():
-            self._others = max(0, int(torch.cuda.memory_allocated()) - self._counting.now)
-        else:
+        if not torch.cuda.is_available():
             self._counting.__enter__()  # type: ignore[no-untyped-call]
 
     def stop(self) -> int:
         """Peak bytes since ``start``."""
         assert self._counting is not None
         if torch.cuda.is_available():
-            peak = int(torch.cuda.max_memory_allocated()) - self._others
+            peak = int(torch.cuda.max_memory_allocated()) - self.others
         else:
             self._counting.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             peak = self._counting.peak
         self._counting = None
         self.peak = max(self.peak or 0, peak)
         return peak
+
+
+def on_gpu_now() -> int:
+    """Bytes that tensors of this process take on the GPU; 0 without one."""
+    return int(torch.cuda.memory_allocated()) if torch.cuda.is_available() else 0
 
 
 def tensors_of(holder: Any) -> list[torch.Tensor]:

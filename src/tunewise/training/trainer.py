@@ -109,9 +109,6 @@ class PackedTrainer(SFTTrainer):
                 {name: value[start : start + size] for name, value in inputs.items()}
                 for start in range(0, rows, size)
             ]
-            if self.memory is not None:
-                tokens = size * length
-                self.memory.see_pass(tokens, tokens)
             try:
                 return sum(parent.training_step(model, part, count) for part in parts)
             except (torch.OutOfMemoryError, RuntimeError) as error:
@@ -289,17 +286,20 @@ def run(
             "row": list(range(len(rows))),
         }
     )
-    trained = {p: p.data for p in model.parameters() if p.requires_grad}
+    args: Any = config_of(recipe, watch, report_to)
+    args._n_gpu = min(args.n_gpu, 1)  # one process trains on one GPU, also where several are seen
+    exact = exact_adapter(model)
     trainer = PackedTrainer(
         model=model,
-        args=config_of(recipe, watch, report_to),
+        args=args,
         train_dataset=data if recipe.packed else data.remove_columns("row"),
         processing_class=weights.load_tokenizer(base),
         data_collator=Collate(rows) if recipe.packed else None,
         callbacks=[watch],
     )
-    for parameter, data in trained.items():
-        parameter.data = data  # TRL rounds adapters on 4-bit weights to bf16, in which small updates are lost
+    for parameter, data in exact:
+        parameter.data = data.to(parameter.device)
+    del exact
     trainer.remove_callback(PrinterCallback)
     trainer.precision, trainer.base, trainer.progress = recipe.precision, base, watch.progress
     trainer.memory = watch.memory
@@ -314,6 +314,13 @@ def run(
     finally:
         watch.memory.close()
         watch.trainer = None  # they hold each other, and the trainer the weights
+
+
+def exact_adapter(model: Any) -> list[tuple[Any, torch.Tensor]]:
+    """What is trained beside 4-bit weights, to be put back: TRL rounds it to bf16, where updates get lost."""
+    if not getattr(core_of(model), "is_loaded_in_4bit", False):
+        return []
+    return [(parameter, parameter.data) for parameter in model.parameters() if parameter.requires_grad]
 
 
 class Collate:

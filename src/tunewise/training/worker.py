@@ -24,9 +24,18 @@ class Lines:
         print(json.dumps({"event": event, **facts}), flush=True)
 
 
+def take_own_gpu() -> None:
+    """Make this process's GPU the current one before weights are loaded: else all would load on the first."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
 def main(job: Path) -> None:
     """Train as the job says."""
     given = read_job(job)
+    take_own_gpu()
     try:
         trained = train(**given, progress=Lines())
     except TunewiseError as error:  # said once, by the process that launched this one
