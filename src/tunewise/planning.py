@@ -137,16 +137,10 @@ def make_plan(
     asked = doors_asked(opened, [rung.name for rung in in_play])
     sent = where_all(asked)
     proof = _proof(len(order), task.target, task.metric, provable, opening)
-    priced = any(one.costs for one in asked)
     return Plan(
         headline=f"{proof} Model {opened.door.name}; {sent}.",
         lines=(
-            f"task {task.name}: {task.metric}, target {task.target:g}, tolerance {task.zone:.3f}",
-            f"examples: {opened.format}; train {len(parts.train)}, selection {len(parts.selection)},"
-            f" certification {len(parts.certification)}"
-            + (f" ({len(order)} groups, one item each)" if len(order) != len(parts.certification) else ""),
-            _together(task, parts),
-            *overlap_lines(parts),
+            *_lines_of_parts(opened),
             lengths.in_words(opened.door),
             f"this would be opening {opening} of these certification items;"
             f" false-meets budget of each rung {test.alpha_meets:.5f}",
@@ -159,28 +153,49 @@ def make_plan(
         ),
         rungs=planned,
         warnings=(*opened.warnings, *parts.notes, *near_warnings(parts), *_style_warnings(task)),
-        priced=priced,
+        priced=any(one.costs for one in asked),
         money=_money_of_all(planned, beside, exhaustive),
         provable=provable,
         beside=beside,
         facts={
-            "task": task.name,
-            "parts": {
-                "train": len(parts.train),
-                "selection": len(parts.selection),
-                "certification": len(parts.certification),
-                "certification_items": len(order),
-                "clusters": parts.clusters,
-            },
-            "overlaps": [overlap.to_json() for overlap in parts.overlaps],
-            "format": opened.format,
-            "host": opened.door.host,
+            **_facts_of_parts(opened),
             "hosts": hosts_of(asked),
             "opening": opening,
             "alpha_per_rung": test.alpha_meets,
             "prompt_tokens": lengths.to_json(),
         },
     )
+
+
+def _lines_of_parts(opened: "Opened") -> list[str]:
+    """The task and its parts, in words."""
+    task, parts, items = opened.task, opened.parts, len(opened.order)
+    grouped = f" ({items} groups, one item each)" if items != len(parts.certification) else ""
+    return [
+        f"task {task.name}: {task.metric}, target {task.target:g}, tolerance {task.zone:.3f}",
+        f"examples: {opened.format}; train {len(parts.train)}, selection {len(parts.selection)},"
+        f" certification {len(parts.certification)}{grouped}",
+        _together(task, parts),
+        *overlap_lines(parts),
+    ]
+
+
+def _facts_of_parts(opened: "Opened") -> dict[str, Any]:
+    """The task and its parts, as plain values."""
+    parts = opened.parts
+    return {
+        "task": opened.task.name,
+        "parts": {
+            "train": len(parts.train),
+            "selection": len(parts.selection),
+            "certification": len(parts.certification),
+            "certification_items": len(opened.order),
+            "clusters": parts.clusters,
+        },
+        "overlaps": [overlap.to_json() for overlap in parts.overlaps],
+        "format": opened.format,
+        "host": opened.door.host,
+    }
 
 
 def _together(task: Task, parts: Parts) -> str:

@@ -93,6 +93,6 @@ def test_the_lora_rung_s_trainer_watches_memory_after_the_first_step(tiny, rows,
     assert seen["pass_tokens"] >= seen["pass_logits"] > 0
     found = against_estimate(str(tiny), trained.facts)
     assert found["ratio"] == pytest.approx(found["measured_gib"] / found["estimated_gib"], rel=0.01)
-    if not lean:  # a model this small is mostly masks and rotations, which lean layers hold more of at once
-        assert found["ratio"] == pytest.approx(1.0, abs=0.6)
+    # a model this small is mostly masks and rotations, which lean layers hold more of at once
+    assert 0.4 < found["ratio"] < (4.0 if lean else 1.6)
     assert json.loads(calibration_file().read_text())["source"] == "train"

@@ -86,10 +86,9 @@ def train(
                 "--host": host is not None,
             }
         )  # fmt: skip
-        names = [name.strip() for name in compare.split(",") if name.strip()]
         with progress_for(sys.stderr) as progress:
             table = compare_methods(
-                task, names, out=out, seed=seed, rates=rates, rate_rows=rate_rows, general=general,
+                task, listed(compare), out=out, seed=seed, rates=rates, rate_rows=rate_rows, general=general,
                 progress=progress,
             )  # fmt: skip
         print_json(table.to_json()) if as_json else print_comparison(table)
@@ -102,12 +101,16 @@ def train(
         print_json(plan) if as_json else print_plan(plan)
         return
     with progress_for(sys.stderr) as progress:
-        trackers = [name.strip() for name in (report_to or "").split(",") if name.strip()]
         run = package.train(
-            task, out=out, curve=curve, launch=launch, mlflow=mlflow, report_to=trackers, progress=progress,
-            **chosen,
+            task, out=out, curve=curve, launch=launch, mlflow=mlflow, report_to=listed(report_to or ""),
+            progress=progress, **chosen,
         )  # fmt: skip
     print_json(run.to_json()) if as_json else print_run(run)
+
+
+def listed(text: str) -> list[str]:
+    """The names of a list with commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def refuse_beside_compare(given: "Mapping[str, bool]") -> None:

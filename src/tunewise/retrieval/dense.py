@@ -76,8 +76,11 @@ class MiniLM:
         if self._loaded is None:
             from transformers import AutoModel, AutoTokenizer
 
-            tokenizer = AutoTokenizer.from_pretrained(self.folder)
-            model = AutoModel.from_pretrained(self.folder, use_safetensors=True).eval()
+            from tunewise.models.weights import quiet_transformers
+
+            with quiet_transformers():
+                tokenizer = AutoTokenizer.from_pretrained(self.folder)
+                model = AutoModel.from_pretrained(self.folder, use_safetensors=True).eval()
             self._loaded = tokenizer, model
         return self._loaded
 
