@@ -194,3 +194,18 @@ def test_the_adapter_folder_is_in_pefts_layout(trained):
     kinds = {name.rsplit(".", 1)[-1] for name in config["target_modules"]}
     assert kinds == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     assert (config["r"], config["lora_alpha"]) == (4, 8)
+
+
+def test_with_an_adapter_beside_16_bit_weights_a_prefix_is_still_read_once(tiny, trained, in_bf16):
+    from tunewise.data import Message
+    from tunewise.models.door import Decoding, Request
+    from tunewise.models.local import LocalDoor
+    from tunewise.models.shared_prefix import JointGenerator
+
+    door = LocalDoor(tiny, adapter=trained)
+    start = "name and town of the pub " * 12
+    asked = [Request((Message("user", f"{start}{n}"),), Decoding(max_new_tokens=6)) for n in range(3)]
+    answers = door.answer(asked)
+    assert isinstance(door._load().generator, JointGenerator)
+    assert all(answer.cached_in > 0 for answer in answers[1:])
+    assert [answer.tokens_out for answer in answers] != [0, 0, 0]
