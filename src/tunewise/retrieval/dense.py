@@ -75,12 +75,16 @@ class MiniLM:
     def _model(self) -> tuple[Any, Any]:
         if self._loaded is None:
             from transformers import AutoModel, AutoTokenizer
+            from transformers.utils import logging as notices
 
-            from tunewise.models.weights import quiet_transformers
-
-            with quiet_transformers():
+            shown = notices.is_progress_bar_enabled()
+            notices.disable_progress_bar()  # type: ignore[no-untyped-call]
+            try:
                 tokenizer = AutoTokenizer.from_pretrained(self.folder)
                 model = AutoModel.from_pretrained(self.folder, use_safetensors=True).eval()
+            finally:
+                if shown:
+                    notices.enable_progress_bar()  # type: ignore[no-untyped-call]
             self._loaded = tokenizer, model
         return self._loaded
 
