@@ -1,4 +1,4 @@
-"""Peak memory in float32 against counted tensors of real steps (benchmarks/cpu_memory.py, torch 2.13)."""
+"""Peak memory in float32 against counted tensors of real steps (benchmarks/own_memory.py, torch 2.13)."""
 
 import pytest
 

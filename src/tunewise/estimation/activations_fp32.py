@@ -9,7 +9,7 @@ What autograd saves in one block of the reference code (transformers 5), element
     adapters    rank elements for each
 
 In 16 bits the same tensors are kept, but norms and casts add copies: ``activations``. Checked against counted
-tensors of real steps by ``benchmarks/cpu_memory.py``.
+tensors of real steps by ``benchmarks/own_memory.py``.
 """
 
 from dataclasses import replace

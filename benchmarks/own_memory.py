@@ -1,11 +1,11 @@
-"""Peak memory on a CPU, predicted against counted: real steps of the embedded model, tensor by tensor.
+"""Peak memory on this machine, its GPU or else its CPU, predicted against measured on the embedded model.
 
-    python benchmarks/cpu_memory.py                     # full, lora and qlora at 128, 256 and 512 tokens x 2
-    python benchmarks/cpu_memory.py --lengths 96 320 --checkpointing full --attention eager
+    python benchmarks/own_memory.py                     # full, lora and qlora at 128, 256 and 512 tokens x 2
+    python benchmarks/own_memory.py --lengths 96 320 --checkpointing full --attention eager
 
-Measured: live tensor storages (``training.tensor_memory``) at the peak of steps 2 and 3 of plain transformers
-+ PEFT with AdamW (foreach); predicted: ``tunewise.estimate`` for this machine's processor, nothing
-calibrated.
+Measured: live tensor storages, on a GPU what its allocator holds (``training.tensor_memory``), at the peak of
+steps 2 and 3 of plain transformers + PEFT with AdamW (foreach); predicted: ``tunewise.estimate`` for this
+machine, nothing calibrated.
 """
 
 import argparse
