@@ -9,14 +9,12 @@ earlier one was cut off. Never fails on a figure.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent / "field"))
-from field import pick, read, some, write
+from field import answered, dumps, pick, read, some, write
 
 CERTIFICATION, GENERAL, LONGEST = 16, 200, 600
 TASK = """\
@@ -35,29 +33,16 @@ def prepare(data: Path, out: Path, rows: int, selection: int, epochs: float, mod
     """Write task file, rows and general rows into ``out``."""
     there = some(read(data / "extraction_e2e/e2e_train.jsonl"), 10_000)
     chosen = there[-selection:]
-    known = {as_text(row["output"]) for row in chosen}
-    train = [row for row in there[:-selection] if as_text(row["output"]) not in known][:rows]
+    known = {dumps(row["output"]) for row in chosen}
+    train = [row for row in there[:-selection] if dumps(row["output"]) not in known][:rows]
     certification = some(read(data / "extraction_e2e/e2e_test.jsonl"), CERTIFICATION)
     out.mkdir(parents=True, exist_ok=True)
     for name, part in (("train", train), ("selection", chosen), ("certification", certification)):
         write(out / f"{name}.jsonl", (pick(row, "input", "output") for row in part))
-    answered = [r for r in read(data / "instruction_mix/alpaca_en_demo.jsonl") if len(r["output"]) <= LONGEST]
-    write(out / "general.jsonl", map(asked, some(answered, GENERAL)))
+    short = [r for r in read(data / "instruction_mix/alpaca_en_demo.jsonl") if len(r["output"]) <= LONGEST]
+    write(out / "general.jsonl", map(answered, some(short, GENERAL)))
     (out / "task.yaml").write_text(TASK.format(epochs=epochs, model=model), encoding="utf-8")
     print(f"{len(train)} rows to train on, {len(chosen)} to choose and measure on", flush=True)
-
-
-def asked(row: dict[str, Any]) -> dict[str, Any]:
-    """An instruction with what it is about, and its answer."""
-    return {
-        "input": "\n".join(row[k] for k in ("instruction", "input") if row.get(k)),
-        "output": row["output"],
-    }
-
-
-def as_text(output: Any) -> str:
-    """An output in one spelling."""
-    return json.dumps(output, sort_keys=True)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from field.field import pick, read, some, write
+from field.field import answered, pick, read, some, write
 from scipy.stats import bootstrap
 
 HELD_OUT, LONGEST = 200, 600  # rows; characters of a general answer
@@ -53,17 +53,12 @@ def prepare(data: Path, out: Path, rows: int, epochs: float, model: str) -> None
     write(out / "selection.jsonl", (pick(r, "input", "output") for r in train[rows:]))
     write(out / "certification.jsonl", (pick(r, "input", "output") for r in test))
     alpaca = read(data / "instruction_mix/alpaca_en_demo.jsonl")
-    general = some((plain(r) for r in alpaca if len(r["output"]) <= LONGEST), 10_000)
+    general = some((answered(r) for r in alpaca if len(r["output"]) <= LONGEST), 10_000)
     write(out / "general_held_out.jsonl", general[:HELD_OUT])
     write(out / "general.jsonl", general[HELD_OUT:])
     for arm in ARMS:
         task = TASK.format(arm=arm, model=model, epochs=epochs, mix=MIX[arm])
         (out / f"{arm}.yaml").write_text(task, encoding="utf-8")
-
-
-def plain(row: dict[str, Any]) -> dict[str, str]:
-    asked = "\n".join(row[key] for key in ("instruction", "input") if row.get(key))
-    return {"input": asked, "output": row["output"]}
 
 
 class Told:

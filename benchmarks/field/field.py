@@ -172,6 +172,14 @@ def pick(row: Row, *keys: str) -> Row:
     return {key: row[key] for key in keys}
 
 
+def answered(row: Row) -> Row:
+    """A row of instruction_mix: an instruction with what it is about, and its answer."""
+    return {
+        "input": "\n".join(row[k] for k in ("instruction", "input") if row.get(k)),
+        "output": row["output"],
+    }
+
+
 def dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
