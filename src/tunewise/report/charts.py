@@ -68,8 +68,10 @@ def cost_quality(bars: Sequence[Bar], target: float, unit: str) -> str:
     height, top, bottom, left = 260, 22, 214, 52
     most = max(bar.cost or 0.0 for bar in shown) or 1.0
 
+    room = max(110, 24 + 8 * max(len(bar.rung) for bar in shown))  # for the label of the rightmost point
+
     def x(cost: float) -> float:
-        return left + cost / most * (WIDTH - left - 110)
+        return left + cost / most * (WIDTH - left - room)
 
     def y(value: float) -> float:
         return bottom - value * (bottom - top)
