@@ -101,7 +101,7 @@ def ours(data: Path, name: str, rows: int, steps: int) -> dict[str, Any]:
     """tunewise's recipe, as the lora rung has it."""
     from tunewise.models.embedded import embedded_folder
     from tunewise.training import trainer
-    from tunewise.training.recipe import Recipe, best_precision, train
+    from tunewise.training.recipe import Recipe, train
 
     clock = Clock()
     some, held = examples_of(data, name)
@@ -119,11 +119,18 @@ def ours(data: Path, name: str, rows: int, steps: int) -> dict[str, Any]:
         return inner(self, examples)
 
     trainer.Collate.__call__ = counted  # type: ignore[method-assign]
-    recipe = Recipe(2e-4, steps * rows / len(train_rows), 0.01, 1.0, 8, rows, 0, best_precision())
+    recipe = Recipe(2e-4, steps * rows / len(train_rows), 0.01, 1.0, 8, rows, 0, precision_of_all())
     with tempfile.TemporaryDirectory() as work:
         trained = train(embedded_folder(), train_rows, held_rows, recipe, Path(work), Told())
         loss = trained.snapshots[-1].held_out_loss
     return clock.facts(float(loss or 0))
+
+
+def precision_of_all() -> Any:
+    """fp32 on a CPU, where tunewise's bf16 (factors alone) is not that of autocast; bf16 on a GPU."""
+    import torch
+
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"
 
 
 def trl(data: Path, name: str, rows: int, steps: int, variant: str) -> dict[str, Any]:
@@ -135,11 +142,11 @@ def trl(data: Path, name: str, rows: int, steps: int, variant: str) -> dict[str,
 
     from tunewise.models.embedded import embedded_folder
     from tunewise.models.weights import device_and_dtype
-    from tunewise.training.recipe import Recipe, best_precision
+    from tunewise.training.recipe import Recipe
     from tunewise.training.trainer import held_out_loss
 
     clock = Clock()
-    precision = best_precision()
+    precision = precision_of_all()
     some, held = examples_of(data, name)
     tokenizer, train_rows = rendered(some)
     held_rows = rendered(held)[1]

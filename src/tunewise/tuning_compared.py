@@ -276,7 +276,7 @@ def general_losses(
     from tunewise.rungs.tuned import opened, recipe_of
     from tunewise.rungs.tuned_rows import rows_held
     from tunewise.training.recipe import quiet
-    from tunewise.training.trainer import fast_fp32, held_out_loss
+    from tunewise.training.trainer import held_out_loss, products
 
     mix = bench.task.training.mix
     place = Path(file) if file is not None else None if mix is None else mix.general
@@ -285,7 +285,7 @@ def general_losses(
     door: Any = opened(bench, None)
     rows = rows_held(bench, door, place).rows[:GENERAL_ROWS]
     losses: dict[str, float] = {}
-    with quiet(), fast_fp32():
+    with quiet(), products("fp32"):
         for name, folder in {"base": None, **tuned}.items():
             whole = folder is not None and name == "full"
             model = load_model(folder, None) if whole and folder is not None else load_model(base, folder)

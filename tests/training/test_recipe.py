@@ -8,7 +8,16 @@ import pytest
 from tunewise.errors import WorldError
 from tunewise.progress import Silent
 from tunewise.training import checkpoints
-from tunewise.training.recipe import Recipe, quiet, snapshots_in, steps_per_epoch, total_steps, train
+from tunewise.training.recipe import (
+    Recipe,
+    best_precision,
+    has_amx,
+    quiet,
+    snapshots_in,
+    steps_per_epoch,
+    total_steps,
+    train,
+)
 
 RECIPE = Recipe(
     learning_rate=2e-3, epochs=2.0, weight_decay=0.01, max_grad_norm=1.0, rank=4, batch_size=8, seed=3,
@@ -161,6 +170,38 @@ def test_half_precision_trains_to_nearly_the_same_loss(tiny, rows, packed_run, t
     half = train(tiny, rows[:24], (), change(precision="bf16"), tmp_path, Silent())
     assert half.facts["losses"][0] == pytest.approx(packed_run[0].facts["losses"][0], rel=0.02)
     assert all(math.isfinite(loss) for loss in half.facts["losses"])
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_a_cpu_trains_in_bf16_only_where_it_has_a_unit_for_it(monkeypatch, amx):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": amx})
+    assert best_precision() == ("bf16" if amx else "fp32")
+
+
+def test_on_a_cpu_bf16_rounds_factors_with_amx_and_never_results():
+    import torch
+
+    from tunewise.training import trainer
+
+    matmul = torch.backends.mkldnn.matmul
+    before = matmul.fp32_precision
+    one, other = torch.randn(64, 256), torch.randn(256, 128)
+    exact = one.double() @ other.double()
+
+    def error(product):
+        return float(torch.linalg.vector_norm(product - exact) / torch.linalg.vector_norm(exact))
+
+    with trainer.products("fp32"):
+        assert error(one @ other) < 1e-6
+    with trainer.products("bf16"):
+        found = one @ other
+    rounded = one.bfloat16().double() @ other.bfloat16().double()
+    assert error(found) == pytest.approx(error(rounded) if has_amx() else 0, abs=1e-6)
+    assert found.dtype == torch.float32
+    assert matmul.fp32_precision == before
 
 
 def test_a_half_written_snapshot_is_none(tiny, rows, tmp_path):

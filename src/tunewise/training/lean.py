@@ -162,12 +162,12 @@ def pack_loss(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, int]:
 def agrees(model: Any, rows: Sequence[TrainRow]) -> bool:
     """True when the lean operations give the loss and the gradients of the model's own, to rounding."""
     from tunewise.training.packing import tensors
-    from tunewise.training.trainer import fast_fp32
+    from tunewise.training.trainer import products
 
     if not possible(model):
         return False
     some = sorted(rows, key=len)[:PROBED]
-    with fast_fp32():
+    with products("fp32"):
         own = learnt(model, *own_loss(model, tensors(some)))
         try:
             with installed(model):
