@@ -59,9 +59,11 @@ def export(
 
     run: a folder of ``decide`` or of ``train``. rung: which, where several were tuned. merge: an adapter
     becomes a whole model. beside: folders of adapters exported before, which the line that starts vLLM serves
-    on the same base. Raises RunError when nothing was tuned there or its base is gone, SettingError when
-    ``out`` exists or when one of ``beside`` is no adapter of this base.
+    on the same base. A call that is cut off leaves nothing at ``out``. Raises RunError when nothing was tuned
+    there or its base is gone, SettingError when ``out`` exists or when one of ``beside`` is no adapter of
+    this base, StoreError when the disk refuses.
     """
+    from tunewise.training.checkpoints import put_in_place
     from tunewise.training.pretraining import merge as merge_into
 
     home = find_tuned(Path(run), rung)
@@ -73,18 +75,14 @@ def export(
         raise SettingError("--beside serves adapters on one base, and this is a whole model")
     others = [adapter_beside(Path(folder), home) for folder in beside]
     check_names([into, *map(Path, beside)])
-    into.mkdir(parents=True, exist_ok=True)
     problems: tuple[str, ...] = ()
     rank = None
-    if home.name == "model":
-        kind = "model"
-        copy(home, into)
-    elif merge:
-        kind = "model"
-        merge_into(base, home, into)
+    kind = "model" if merge or home.name == "model" else "adapter"
+    if merge and home.name != "model":
+        put_in_place(into, lambda folder: merge_into(base, home, folder))
     else:
-        kind = "adapter"
-        copy(home, into)
+        put_in_place(into, lambda folder: copy(home, folder))
+    if kind == "adapter":
         config = json.loads((into / "adapter_config.json").read_text(encoding="utf-8"))
         problems = vllm_problems(config)
         rank = vllm_rank(max(int(one["r"]) for one in (config, *others)))

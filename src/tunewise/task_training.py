@@ -78,7 +78,8 @@ class Training(Section):
     an adapter, none named for all. max_length: tokens of prompt and answer, by default the model's context
     window; patience: epochs in a row without a lower held-out loss, after which training stops (null: never);
     too_long: what becomes of rows beyond it. checkpointing: less memory for a third more time. curve:
-    train on 25 and 50 % of the rows too, to see whether more would help.
+    train on 25 and 50 % of the rows too, to see whether more would help; ``auto``: in ``decide``, where the
+    rung misses its target on the selection part.
     """
 
     learning_rate: Positive | None = None
@@ -93,7 +94,7 @@ class Training(Section):
     max_length: Count | None = None
     too_long: Literal["drop", "refuse", "truncate_left"] = "drop"
     checkpointing: bool = False
-    curve: bool = False
+    curve: Literal["auto"] | bool = "auto"
     patience: Count | None = 2  # beyond the usual three epochs; those it cannot shorten
     mix: MixSection | None = None
     cpt: PretrainingSection | None = None

@@ -130,9 +130,9 @@ def train(
     notes = Notes(progress or Silent())
     chosen, bench, opened = prepare(path_or_task, method, stage, out, seed, notes)
     known = known_stage(stage)
-    if curve:
-        settings = bench.task.training.model_copy(update={"curve": True})
-        bench = replace(bench, task=bench.task.model_copy(update={"training": settings}))
+    wanted = curve or bench.task.training.curve is True  # auto asks what only a decision needs to know
+    settings = bench.task.training.model_copy(update={"curve": wanted})
+    bench = replace(bench, task=bench.task.model_copy(update={"training": settings}))
     if launch is not None:
         check_launch(launch, bench)
     trainer = trainer_of(launch, report_to)

@@ -185,10 +185,14 @@ def tried_rates(bench: Workbench, method: "Method", rates: int, rows: int) -> li
 def at_rate(bench: Workbench, rate: float, rows: int) -> Workbench:
     """The workbench for this rate: all rows and epochs, or one epoch on ``rows`` random train rows."""
     training = bench.task.training
-    settings: dict[str, Any] = {"learning_rate": rate, "schedule": training.schedule or SCHEDULE}
+    settings: dict[str, Any] = {
+        "learning_rate": rate,
+        "schedule": training.schedule or SCHEDULE,
+        "curve": False,
+    }
     parts, folder = bench.parts, bench.folder / f"rate-{rate:g}"
     if rows:
-        settings |= {"epochs": min(1.0, training.epochs), "curve": False}
+        settings |= {"epochs": min(1.0, training.epochs)}
         some = tuple(learning_curve.shuffled(bench)[:rows])  # a file may be sorted by its answers
         parts, folder = replace(parts, train=some), bench.folder / f"rate-{rate:g}-{rows}"
     changed: dict[str, Any] = {"training": training.model_copy(update=settings)}

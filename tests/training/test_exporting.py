@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tunewise.errors import RunError, SettingError
+from tunewise.errors import RunError, SettingError, StoreError
 from tunewise.exporting import export, vllm_problems, vllm_rank
 from tunewise.progress import Silent
 from tunewise.training.checkpoints import publish
@@ -54,6 +54,22 @@ def test_the_adapter_loads_in_plain_peft_and_merged_in_plain_transformers_with_t
         f"vllm serve {tiny} --enable-lora --max-lora-rank 8 --max-loras 1 --lora-modules a={beside.folder}"
     )
     assert merged.serve == f"vllm serve {merged.folder}"
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_an_export_that_the_disk_refuses_leaves_nothing_behind(run, tmp_path, monkeypatch, merge):
+    import shutil
+
+    from transformers import PreTrainedModel
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
+    with pytest.raises(StoreError, match="No space left"):
+        export(run, out=tmp_path / "here" / "a", merge=merge)
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 def test_several_adapters_of_one_base_stand_in_one_line_with_the_highest_rank(run, tiny, tmp_path):

@@ -43,6 +43,29 @@ def test_without_it_the_facts_say_what_it_would_cost(task_file):
 
 
 @pytest.mark.parametrize(
+    ("setting", "score", "measured"),
+    [
+        ("auto", 0.49, True),
+        ("auto", 0.5, False),
+        ("auto", None, False),  # nothing was held out for selection
+        (True, 0.9, True),
+        (False, 0.1, False),
+    ],
+)
+def test_by_default_the_curve_is_measured_where_a_rung_misses_its_target(setting, score, measured):
+    assert learning_curve.wanted(setting, score, 0.5) is measured
+
+
+def test_a_rung_of_a_decision_that_misses_its_target_brings_its_curve(task_file):
+    import tunewise
+
+    task_file.write_text(task_file.read_text().replace("target: 0.5", "target: 0.999"))
+    run = tunewise.decide(task_file, rungs=["lora"], out="climb")
+    (rung,) = [one for one in run.to_json()["rungs"] if one["rung"] == "lora"]
+    assert len(rung["build"]["learning_curve"]["points"]) == 3
+
+
+@pytest.mark.parametrize(
     ("a", "b", "word"),
     [
         ([0.2, 0.3] * 40, [0.6, 0.7] * 40, "would probably help"),

@@ -33,6 +33,16 @@ def outlook_epochs(curve: bool) -> float:
     return 1.0 + (sum(SHARES) if curve else 0.0)
 
 
+def wanted(setting: bool | str, score: float | None, target: float) -> bool:
+    """Whether the curve is measured. ``auto``: where the score on selection misses the target.
+
+    Where it does not, whether more rows would help is an idle question, and a dear one.
+    """
+    if setting == "auto":
+        return score is not None and score < target
+    return setting is True
+
+
 def not_measured(facts: Mapping[str, Any]) -> dict[str, str]:
     """What stands in the place of the curve, with what it would cost."""
     seconds = sum(SHARES) * facts["seconds"]

@@ -58,8 +58,8 @@ def outlook_of(bench: Workbench) -> Outlook:
         calls += 2 * PROMPTS
     rows = len(bench.parts.train)
     training, most = bench.task.training, min(learning_curve.ITEMS, len(bench.parts.selection))
-    calls += (len(learning_curve.SHARES) + 1) * most if training.curve else 0
-    epochs = training.epochs * learning_curve.outlook_epochs(training.curve)
+    calls += (len(learning_curve.SHARES) + 1) * most if training.curve is True else 0
+    epochs = training.epochs * learning_curve.outlook_epochs(training.curve is True)
     return Outlook(build_calls=calls, train_rows=rows, epochs=epochs)
 
 
@@ -99,9 +99,10 @@ def other_versions(changed: str) -> str:
 
 
 def curve_of(bench: Workbench, whole: PromptCandidate, method: Method, trainer: Trainer) -> dict[str, Any]:
-    """The learning curve where the task asks for it, else what it would cost."""
-    if not bench.task.training.curve:
-        return learning_curve.not_measured(whole.facts())
+    """The learning curve where the task asks for it or the target is missed, else what it would cost."""
+    facts, task = whole.facts(), bench.task
+    if not learning_curve.wanted(task.training.curve, facts["selection_score"], task.target):
+        return learning_curve.not_measured(facts)
     return learning_curve.learning_curve(bench, whole, lambda part: build(part, method, trainer))
 
 

@@ -117,11 +117,20 @@ def publish(folder: Path, write: Callable[[Path], None]) -> None:
 
     What was at ``folder`` before is replaced. Raises StoreError when the disk refuses.
     """
+
+    def write_and_mark(part: Path) -> None:
+        write(part)
+        mark_whole(part)
+
+    put_in_place(folder, write_and_mark)
+
+
+def put_in_place(folder: Path, write: Callable[[Path], None]) -> None:
+    """As ``publish``, without a mark: for folders that other programs read."""
     part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         part.mkdir(parents=True)
         write(part)
-        mark_whole(part)
         if folder.exists():
             (folder / MARK).unlink(missing_ok=True)
             shutil.rmtree(folder)
