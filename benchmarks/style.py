@@ -43,7 +43,8 @@ from tunewise.models.local import LocalDoor
 from tunewise.models.tokens import render
 from tunewise.progress import Silent
 from tunewise.training.masks import render_rows
-from tunewise.training.recipe import Recipe, best_precision, train
+from tunewise.training.precision import best_precision
+from tunewise.training.recipe import Recipe, train
 
 PLAIN = "Say the user's line again in your own words. Answer with the line only."
 VOICED = (

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tunewise.training.launch import Launch
     from tunewise.training.masks import TrainRow
     from tunewise.training.methods import Method
-    from tunewise.training.recipe import Recipe, Trained
+    from tunewise.training.recipe import Trained
 
 SHOWN_ROWS = 3
 
@@ -130,9 +130,7 @@ def train(
     notes = Notes(progress or Silent())
     chosen, bench, opened = prepare(path_or_task, method, stage, out, seed, notes)
     known = known_stage(stage)
-    wanted = curve or bench.task.training.curve is True  # auto asks what only a decision needs to know
-    settings = bench.task.training.model_copy(update={"curve": wanted})
-    bench = replace(bench, task=bench.task.model_copy(update={"training": settings}))
+    bench = with_curve(bench, curve or bench.task.training.curve is True)
     if launch is not None:
         check_launch(launch, bench)
     trainer = trainer_of(launch, report_to)
@@ -232,48 +230,34 @@ def launch_command(
 ) -> dict[str, Any]:
     """What ``--dry-run`` prints: the exact launch command, and the job folder that it reads, written.
 
-    Renders and checks as ``show`` does; trains nothing. After the command has run, ``train`` on the same
-    folder chooses the checkpoint and checks it, without training again.
+    Renders and checks as ``train`` does, up to where the processes would start. After the command has run,
+    ``train`` on the same folder chooses the checkpoint and checks it, without training again; then, of two
+    stages, the same call shows the launch of the second. Raises as ``train``, and SettingError where all is
+    trained.
     """
-    import torch
+    from tunewise.rungs.tuned import recipe_of
+    from tunewise.training import methods
+    from tunewise.training.launch import Rehearsal, Rehearsed
+    from tunewise.tuning_stages import known_stage, run_stage
 
-    from tunewise.rungs.guarded import guarding_of
-    from tunewise.rungs.prompt import layout_of
-    from tunewise.rungs.search import selection_items
-    from tunewise.rungs.tuned import SELECTION_ITEMS, recipe_of, settings_of
-    from tunewise.rungs.tuned_rows import check_before, prepared, rows_of
-    from tunewise.training import checkpoints, methods
-    from tunewise.training import launch as launching
-
-    if stage != "sft":
-        raise SettingError(
-            f"--dry-run shows the launch of the stage sft; {stage} starts its own with the same --processes"
-        )
-    chosen, bench, _ = prepare(path_or_task, method, stage, out, seed, Silent())
-    base, layout = base_of(bench), layout_of(bench)
+    notes = Notes(Silent())
+    chosen, bench, _ = prepare(path_or_task, method, stage, out, seed, notes)
     check_launch(launch, bench)
-    methods.check(base.folder, recipe_of(bench, chosen))
-    settings = {**settings_of(bench, base, layout, chosen), **guarding_of(bench, here=False).settings_json()}
-    checkpoints.begin(bench.folder / chosen, settings, refuse=True)  # what the command trains is found again
-    ready = prepared(bench, base, layout)
-    check_before(bench, base, layout, ready)
-    held_out = rows_of(bench, base, layout, selection_items(bench, SELECTION_ITEMS)).rows
-    job = bench.folder.absolute() / chosen / "work" / "job"
-    recipe = recipe_of(bench, chosen)
-    launching.write_job(job, base.folder, ready.all, held_out, recipe, ready.mix)
-    words = launching.command(launch, job, cpu=not torch.cuda.is_available())
-    return {
-        "command": launching.in_words(words),
-        "job": str(job),
-        "method": chosen,
-        "processes": launch.processes * launch.nodes,
-        "nodes": launch.nodes,
-        "strategy": launch.strategy,
-        "steps": total_of(ready, recipe),
-        "batch_size": recipe.batch_size,
-        "rows_of_each_process": recipe.batch_size // (launch.processes * launch.nodes),
-        "notes": ready.notes(chosen),
-    }
+    methods.check(base_of(bench).folder, recipe_of(bench, chosen))
+    try:
+        run_stage(with_curve(bench, False), chosen, known_stage(stage), Rehearsed(launch))
+    except Rehearsal as found:
+        return {**found.plan, "stage": stage, "notes": notes.said}
+    raise SettingError(
+        f"{bench.folder} holds this training from its beginning to its end: there is nothing to launch. "
+        "tunewise train with the same options shows it; --out names another folder"
+    )
+
+
+def with_curve(bench: Workbench, curve: bool) -> Workbench:
+    """The workbench with a learning curve or without; ``auto`` asks what only a decision has to know."""
+    settings = bench.task.training.model_copy(update={"curve": curve})
+    return replace(bench, task=bench.task.model_copy(update={"training": settings}))
 
 
 def check_launch(launch: "Launch", bench: Workbench) -> None:
@@ -281,13 +265,6 @@ def check_launch(launch: "Launch", bench: Workbench) -> None:
     launch.check(bench.task.training.batch_size)
     if bench.task.training.kl is not None and not launch.alone:
         raise SettingError("training.kl is computed in one process: leave out training.kl, or --processes")
-
-
-def total_of(ready: Any, recipe: "Recipe") -> int:
-    """Optimiser steps of the run."""
-    from tunewise.training.recipe import total_steps
-
-    return total_steps(len(ready.own.rows) if ready.mix is None else ready.mix.total, recipe)
 
 
 def prepare(

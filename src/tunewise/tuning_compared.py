@@ -279,8 +279,9 @@ def general_losses(
     from tunewise.models.weights import load_model
     from tunewise.rungs.tuned import opened, recipe_of
     from tunewise.rungs.tuned_rows import rows_held
+    from tunewise.training.precision import products
     from tunewise.training.recipe import quiet
-    from tunewise.training.trainer import held_out_loss, products
+    from tunewise.training.trainer import held_out_loss
 
     mix = bench.task.training.mix
     place = Path(file) if file is not None else None if mix is None else mix.general

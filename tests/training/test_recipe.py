@@ -8,10 +8,9 @@ import pytest
 from tunewise.errors import WorldError
 from tunewise.progress import Silent
 from tunewise.training import checkpoints
+from tunewise.training.precision import best_precision, has_amx, products
 from tunewise.training.recipe import (
     Recipe,
-    best_precision,
-    has_amx,
     quiet,
     snapshots_in,
     steps_per_epoch,
@@ -161,9 +160,14 @@ def test_part_of_an_epoch_ends_with_a_snapshot_as_well(tiny, rows, tmp_path):
     assert [s.step for s in run.snapshots] == [2, 3]
 
 
-def test_a_run_that_diverges_says_to_lower_the_learning_rate(tiny, rows, tmp_path):
-    with pytest.raises(WorldError, match="learning_rate"):
-        train(tiny, rows[:8], rows[8:10], change(learning_rate=1e30, epochs=6.0), tmp_path, Silent())
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_run_that_diverges_names_the_batch_and_says_to_lower_the_learning_rate(
+    tiny, rows, tmp_path, packed
+):
+    recipe = change(learning_rate=1e30, epochs=6.0, packed=packed)
+    with pytest.raises(WorldError, match="learning_rate") as found:
+        train(tiny, rows[:8], rows[8:10], recipe, tmp_path, Silent())
+    assert all(row.key in str(found.value) for row in rows[:8]), str(found.value)
 
 
 def test_half_precision_trains_to_nearly_the_same_loss(tiny, rows, packed_run, tmp_path):
@@ -184,8 +188,6 @@ def test_a_cpu_trains_in_bf16_only_where_it_has_a_unit_for_it(monkeypatch, amx):
 def test_on_a_cpu_bf16_rounds_factors_with_amx_and_never_results():
     import torch
 
-    from tunewise.training import trainer
-
     matmul = torch.backends.mkldnn.matmul
     before = matmul.fp32_precision
     one, other = torch.randn(64, 256), torch.randn(256, 128)
@@ -194,9 +196,9 @@ def test_on_a_cpu_bf16_rounds_factors_with_amx_and_never_results():
     def error(product):
         return float(torch.linalg.vector_norm(product - exact) / torch.linalg.vector_norm(exact))
 
-    with trainer.products("fp32"):
+    with products("fp32"):
         assert error(one @ other) < 1e-6
-    with trainer.products("bf16"):
+    with products("bf16"):
         found = one @ other
     rounded = one.bfloat16().double() @ other.bfloat16().double()
     assert error(found) == pytest.approx(error(rounded) if has_amx() else 0, abs=1e-6)

@@ -114,11 +114,31 @@ def test_the_second_stage_does_not_start_behind_a_closed_gate(task_file, monkeyp
     assert not Path("here/cpt-sft/sft").exists()
 
 
+def test_on_several_nodes_each_stage_is_launched_by_hand_and_gone_on_from(task_file):
+    from tunewise.training import worker
+    from tunewise.training.launch import Launch
+
+    both = {"stage": "cpt+sft", "out": "here", "launch": Launch(1, nodes=2, host="10.0.0.1")}
+    plans = []
+    for stage in ("cpt", "sft"):
+        plans.append(launch_command(task_file, **both))
+        job = Path(plans[-1]["job"])
+        assert stage in job.parts
+        assert str(job) in plans[-1]["command"]
+        worker.main(job)  # as one process of the command does
+        if stage == "cpt":
+            with pytest.raises(SettingError, match="run the command that --dry-run prints"):
+                train(task_file, **both)
+    assert plans[0]["job"] != plans[1]["job"]
+    run = train(task_file, **both)
+    assert run.facts["cpt"]["steps"] == plans[0]["steps"]
+    with pytest.raises(SettingError, match="nothing to launch"):
+        launch_command(task_file, **both)
+
+
 def test_stages_that_cannot_run_say_why(task_file):
     with pytest.raises(SettingError, match="there are sft, cpt, cpt"):
         train(task_file, stage="dpo")
-    with pytest.raises(SettingError, match="--dry-run shows the launch of the stage sft"):
-        launch_command(task_file, stage="cpt", launch=None)
     bare = task_file.read_text(encoding="utf-8").split("  cpt:")[0]
     task_file.write_text(bare, encoding="utf-8")
     with pytest.raises(SettingError, match="names no documents to read"):

@@ -161,7 +161,7 @@ def print_plan(plan: dict[str, Any]) -> None:
     """The command and what it would do."""
     print(plan["command"])
     print(
-        f"# {plan['method']}, {plan['steps']} steps of {plan['batch_size']} rows, "
+        f"# {plan['stage']}, {plan['method']}, {plan['steps']} steps of {plan['batch_size']} rows, "
         f"{plan['rows_of_each_process']} in each of {plan['processes']} processes ({plan['strategy']}); "
         f"reads {plan['job']}"
     )

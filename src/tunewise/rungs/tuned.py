@@ -27,7 +27,8 @@ from tunewise.training import checkpoints, trust
 from tunewise.training.forgetting import causes
 from tunewise.training.measured import against_estimate
 from tunewise.training.methods import DEFAULTS, Method
-from tunewise.training.recipe import KL_ROWS, Recipe, Snapshot, Trained, best_precision, train
+from tunewise.training.precision import best_precision
+from tunewise.training.recipe import KL_ROWS, Recipe, Snapshot, Trained, train
 
 FEWEST_ROWS = 8
 SELECTION_ITEMS = 40  # answered by each finalist

@@ -21,7 +21,7 @@ from tunewise.progress import Progress
 from tunewise.training import checkpoints
 from tunewise.training.masks import TrainRow
 from tunewise.training.mixing import Mix
-from tunewise.training.recipe import Recipe, Trained, snapshots_in
+from tunewise.training.recipe import Recipe, Trained, snapshots_in, total_steps
 
 Strategy = Literal["ddp", "fsdp2", "deepspeed"]
 STRATEGIES: tuple[Strategy, ...] = ("ddp", "fsdp2", "deepspeed")
@@ -180,6 +180,52 @@ class Launched:
             raise why_failed(work, process.returncode)
         facts = checkpoints.read_json(work / "trained.json") or {}
         return Trained(snapshots_in(work), facts)
+
+
+class Rehearsal(Exception):
+    """Ends a run where its processes would start: ``plan`` is what would be launched, JSON-able."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        super().__init__(plan["command"])
+        self.plan = plan
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """Takes the arguments of ``Launched``, writes the job, and launches nothing: raises Rehearsal."""
+
+    launch: Launch
+
+    def __call__(
+        self,
+        base: Path,
+        rows: Sequence[TrainRow],
+        held_out: Sequence[TrainRow],
+        recipe: Recipe,
+        work: Path,
+        progress: Progress,
+        mix: Mix | None = None,
+    ) -> Trained:
+        """See the class."""
+        import torch
+
+        self.launch.check(recipe.batch_size)
+        job = work.absolute() / "job"
+        write_job(job, base, rows, held_out, recipe, mix)
+        processes = self.launch.processes * self.launch.nodes
+        raise Rehearsal(
+            {
+                "command": in_words(command(self.launch, job, cpu=not torch.cuda.is_available())),
+                "job": str(job),
+                "method": recipe.method,
+                "processes": processes,
+                "nodes": self.launch.nodes,
+                "strategy": self.launch.strategy,
+                "steps": total_steps(len(rows) if mix is None else mix.total, recipe),
+                "batch_size": recipe.batch_size,
+                "rows_of_each_process": recipe.batch_size // processes,
+            }
+        )
 
 
 def why_failed(work: Path, code: int) -> TunewiseError:

@@ -3,9 +3,10 @@
 import contextlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,7 +33,8 @@ from tunewise.training.packing import (
     skewed,
     tensors,
 )
-from tunewise.training.recipe import WARMUP_SHARE, Recipe, has_amx
+from tunewise.training.precision import half, products
+from tunewise.training.recipe import WARMUP_SHARE, Recipe
 
 if TYPE_CHECKING:
     from tunewise.training.watch import Watch
@@ -64,7 +66,8 @@ class PackedTrainer(SFTTrainer):
     mix: mixing.Mix | None = None
     anchor: Anchor | None = None
     step_kl: float = 0.0
-    batch: Sequence[TrainRow] = ()
+    batch: tuple[TrainRow, ...] = ()  # of this step so far
+    by_ids: Mapping[tuple[int, ...], TrainRow] = MappingProxyType({})
     told: bool = False  # of memory that ran out
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -80,14 +83,15 @@ class PackedTrainer(SFTTrainer):
             self.step_loss += float(loss)
             return loss
         model.train()
-        self.batch = inputs["batch"].rows
+        rows = inputs["batch"].rows
+        self.batch = (*self.batch, *rows)
         while True:
             try:
-                loss = self.all_passes(model, self.batch, num_items_in_batch)
+                loss = self.all_passes(model, rows, num_items_in_batch)
                 self.step_kl = self.pull(model)
                 break
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                self.make_smaller(error, self.most, max(map(len, self.batch)))
+                self.make_smaller(error, self.most, max(map(len, rows)))
             model.zero_grad()  # what the passes before the last one left
         mean = torch.tensor(loss, device=self.args.device)
         if self.accelerator.num_processes > 1:
@@ -103,6 +107,7 @@ class PackedTrainer(SFTTrainer):
         """
         parent: Any = super()
         rows, length = inputs["input_ids"].shape
+        self.batch = (*self.batch, *self.rows_in(inputs))
         while True:
             size = min(self.most, rows)
             parts = [
@@ -114,6 +119,12 @@ class PackedTrainer(SFTTrainer):
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 self.make_smaller(error, size if count is not None else 1, length)
             model.zero_grad()
+
+    def rows_in(self, inputs: dict[str, Any]) -> list[TrainRow]:
+        """The rows of a padded batch, known by their ids."""
+        whole = zip(inputs["input_ids"].tolist(), inputs["attention_mask"].tolist(), strict=True)
+        said = (tuple(one for one, real in zip(ids, mask, strict=True) if real) for ids, mask in whole)
+        return [self.by_ids[ids] for ids in said if ids in self.by_ids]
 
     def all_passes(self, model: Any, rows: Sequence[TrainRow], count: Any) -> float:
         """Mean negative log-likelihood, in nats, of the targets of the whole step; gradients are added up.
@@ -213,35 +224,6 @@ def pack_loss(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, int]:
     return (lean.pack_loss if "row_layout" in inputs else lean.own_loss)(model, inputs)
 
 
-@contextlib.contextmanager
-def half(precision: str, device: str) -> Iterator[None]:
-    """On a GPU, multiply matrices in bf16 (autocast) when ``precision`` says so; on a CPU: ``products``."""
-    with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16" and device != "cpu"):
-        yield
-
-
-@contextlib.contextmanager
-def products(precision: str) -> Iterator[None]:
-    """How a CPU multiplies fp32 matrices while it lasts; sums and results are fp32 either way.
-
-    ``bf16``: a CPU with AMX rounds the factors to bf16. One product is off by 0.24 % of its length, and a
-    step of LoRA on SmolLM2-135M takes 0.46 of the time on one core, 0.63 on two. Autocast would round the
-    results as well, where an adapter's first small differences are lost.
-
-    ``fp32``: exact. torch's default, MKL, leaves half of an AMD processor's width unused: measured 225
-    against 505 GFLOP/s by oneDNN on two cores of an EPYC with AVX-512, with errors of the same size. The
-    setting that lets oneDNN do it allows bf16 by its name; oneDNN makes use of that only with AMX.
-    """
-    backend: Any = torch.backends.mkldnn
-    matmul = backend.matmul
-    before = matmul.fp32_precision
-    matmul.fp32_precision = "ieee" if precision == "fp32" and has_amx() else "bf16"
-    try:
-        yield
-    finally:
-        matmul.fp32_precision = before
-
-
 def settle(model: Any, rows: Sequence[TrainRow], recipe: Recipe) -> Recipe:
     """The recipe with what depends on model and rows filled in: packed, lean, rows in one pass, spread."""
     packed = recipe.packed and trust.packing_agrees(model, rows)
@@ -308,6 +290,7 @@ def run(
     trainer.memory = watch.memory
     trainer.most, trainer.balanced, trainer.mix = recipe.rows_per_pass, bool(recipe.balanced), mix
     trainer.lean = bool(recipe.lean)
+    trainer.by_ids = {} if recipe.packed else {tuple(row.ids): row for row in rows}
     trainer.anchor = anchor
     watch.trainer = trainer
     resumed = checkpoints.newest_whole(watch.work / "steps")

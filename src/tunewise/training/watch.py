@@ -111,7 +111,7 @@ class Watch(TrainerCallback):
         self.losses.append(self.trainer.step_loss)
         if self.recipe.kl_weight:
             self.kl.append(self.trainer.step_kl)
-        self.trainer.step_loss = 0.0
+        self.trainer.step_loss, self.trainer.batch = 0.0, ()
         if state.is_world_process_zero:
             self.progress.tell(
                 "training",

@@ -1,0 +1,59 @@
+"""The number format in which a training multiplies its matrices."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+Precision = Literal["fp32", "bf16"]
+
+
+def best_precision() -> Precision:
+    """bf16 on GPUs that have it and on CPUs that multiply it in their own unit (AMX), else fp32.
+
+    CPUs that have bf16 without AMX stay at fp32: measured with 135M parameters and AVX512-BF16, autocast gave
+    15 % more tokens a second.
+    """
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    return "bf16" if (torch.cuda.is_bf16_supported() if on_gpu else has_amx()) else "fp32"
+
+
+def has_amx() -> bool:
+    """True where this machine's CPU has AMX for bf16."""
+    import torch
+
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
+@contextmanager
+def half(precision: str, device: str) -> Iterator[None]:
+    """On a GPU, multiply matrices in bf16 (autocast) when ``precision`` says so; on a CPU: ``products``."""
+    import torch
+
+    with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16" and device != "cpu"):
+        yield
+
+
+@contextmanager
+def products(precision: str) -> Iterator[None]:
+    """How a CPU multiplies fp32 matrices while it lasts; sums and results are fp32 either way.
+
+    ``bf16``: a CPU with AMX rounds the factors to bf16. One product is off by 0.24 % of its length, and a
+    step of LoRA on SmolLM2-135M takes 0.46 of the time on one core, 0.63 on two. Autocast would round the
+    results as well, where an adapter's first small differences are lost.
+
+    ``fp32``: exact. torch's default, MKL, leaves half of an AMD processor's width unused: measured 225
+    against 505 GFLOP/s by oneDNN on two cores of an EPYC with AVX-512, with errors of the same size. The
+    setting that lets oneDNN do it allows bf16 by its name; oneDNN makes use of that only with AMX.
+    """
+    import torch
+
+    backend: Any = torch.backends.mkldnn
+    matmul = backend.matmul
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "ieee" if precision == "fp32" and has_amx() else "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
