@@ -30,9 +30,10 @@ from transformers import AutoModelForCausalLM
 from tunewise.data import Message
 from tunewise.models import weights
 from tunewise.models.embedded import embedded_folder
-from tunewise.models.shared_prefix import Prompt, generator_for
+from tunewise.models.shared_prefix import generator_for
 from tunewise.models.tokens import render, stop_ids
 from tunewise.models.weights import load_model, load_tokenizer, quiet_transformers
+from tunewise.models.writing import Prompt
 
 INSTRUCTION = (
     "Extract the restaurant's attributes from the sentence as one JSON object with the keys name, eatType, "

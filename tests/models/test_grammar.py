@@ -14,7 +14,7 @@ from tunewise.models.chat_format import chat_body
 from tunewise.models.door import Decoding, Grammar, Request
 from tunewise.models.grammar import compiled
 from tunewise.models.local import LocalDoor
-from tunewise.models.shared_prefix import PlainGenerator
+from tunewise.models.plain_generation import PlainGenerator
 from tunewise.store_rows import request_json, request_of
 
 SCHEMA = {

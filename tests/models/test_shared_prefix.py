@@ -11,14 +11,9 @@ torch = pytest.importorskip("torch")
 # ruff: noqa: E402
 from tunewise.models import joint_attention, shared_prefix
 from tunewise.models.joint_attention import PrefixKV
-from tunewise.models.shared_prefix import (
-    JointGenerator,
-    PlainGenerator,
-    PrefixStore,
-    Prompt,
-    common_start,
-    generator_for,
-)
+from tunewise.models.plain_generation import PlainGenerator
+from tunewise.models.shared_prefix import JointGenerator, PrefixStore, common_start, generator_for
+from tunewise.models.writing import Prompt
 
 NO_STOP = frozenset({0})
 

@@ -21,7 +21,7 @@ from tunewise.models.embedded import file_sha256, need_torch
 from tunewise.models.grammar import GrammarTokens
 
 if TYPE_CHECKING:
-    from tunewise.models.shared_prefix import Generator, Prompt, Written
+    from tunewise.models.writing import Generator, Prompt, Written
 
 ROWS = 32  # answers written side by side
 ROWS_GPU = 128  # on a GPU a step takes about as long for few rows as for many
@@ -146,7 +146,7 @@ class LocalDoor:
         gc.collect()
 
     def _prompt(self, request: Request) -> "Prompt":
-        from tunewise.models.shared_prefix import Prompt
+        from tunewise.models.writing import Prompt
 
         ids = self.prompt_ids(request.messages)
         longest = request.decoding.max_new_tokens

@@ -5,22 +5,19 @@ Rows are batched by length, finished rows dropped, and logits computed only wher
 the tokens are those of transformers' plain ``generate``, except where the two best logits all but tie.
 """
 
-import hashlib
-import random
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
 
-from tunewise.models.grammar import Limit
 from tunewise.models.joint_attention import NAME, SPARE_COLUMNS, PrefixKV, RowsKV, SharedPrefix, register
 from tunewise.models.packed_linear import can_pack, pack_linears, unpack_linears
+from tunewise.models.plain_generation import PlainGenerator
+from tunewise.models.writing import Generator, Prompt, Row, Written, choose, drawer, hold
 
 WORTH_SHARING = 16  # tokens; below that a separate pass for the prefix costs more than it saves
 PREFILL_TOKENS = 256  # tokens read in one pass on a CPU: as fast as it gets (2,048: 35 % slower, measured)
@@ -30,56 +27,6 @@ ROWS_BYTES = 2**30  # memory for the rows' own keys and values in one batch
 STORE_BYTES = 2**28  # memory for prefixes kept for later calls
 STORE_PREFIXES = 8
 DROP_SHARE = 0.8  # finished rows are dropped when at most this share still writes (a fifth faster, measured)
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """One prompt as token ids, and how to write its answer. temperature 0 is greedy.
-
-    limit: which tokens its answer may go on with, a fresh one for every prompt; None: any.
-    """
-
-    tokens: tuple[int, ...]
-    max_new_tokens: int
-    temperature: float = 0.0
-    seed: int = 0
-    limit: Limit | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """Tokens written, the stop token included if there is one; prompt tokens that were not read anew.
-
-    first_s: seconds from the start of the whole ``write`` to this answer's first token, where it is known.
-    """
-
-    tokens: tuple[int, ...]
-    finish: Literal["stop", "length"]
-    cached: int = 0
-    first_s: float | None = None
-
-
-@dataclass(slots=True)
-class Row:
-    """A prompt while its answer is written. suffix: its tokens after the shared prefix, at least one."""
-
-    place: int
-    prompt: Prompt
-    suffix: tuple[int, ...]
-    draw: random.Random | None
-    tokens: list[int] = field(default_factory=list)
-    finish: Literal["stop", "length"] | None = None
-    first_at: float | None = None
-
-    def take(self, token: int, stops: frozenset[int]) -> None:
-        """Append a token, and note whether it was the last."""
-        if not self.tokens:
-            self.first_at = time.perf_counter()
-        self.tokens.append(token)
-        if token in stops:
-            self.finish = "stop"
-        elif len(self.tokens) >= self.prompt.max_new_tokens:
-            self.finish = "length"
 
 
 class PrefixStore:
@@ -106,14 +53,6 @@ class PrefixStore:
             len(self.kept) > STORE_PREFIXES or sum(p.bytes for p in self.kept.values()) > STORE_BYTES
         ):
             self.kept.popitem(last=False)
-
-
-class Generator(Protocol):
-    """Writes one answer per prompt, in order; every prompt has at least one token and fits the window."""
-
-    stops: frozenset[int]
-
-    def write(self, prompts: Sequence[Prompt]) -> list[Written]: ...
 
 
 def generator_for(model: Any, stops: frozenset[int], rows: int = 32) -> Generator:
@@ -286,62 +225,6 @@ class JointGenerator:
         return logits
 
 
-class PlainGenerator:
-    """transformers' own ``generate``, over prompts of one length at a time: no padding, for any model."""
-
-    def __init__(self, model: Any, stops: frozenset[int], rows: int = 32) -> None:
-        self.model = model
-        self.stops = stops
-        self.rows = rows
-
-    @torch.inference_mode()
-    def write(self, prompts: Sequence[Prompt]) -> list[Written]:
-        """One answer per prompt, in order."""
-        alike: dict[tuple[int, int], list[Row]] = {}
-        rows = [Row(i, prompt, prompt.tokens, drawer(prompt)) for i, prompt in enumerate(prompts)]
-        for row in rows:
-            alike.setdefault((len(row.suffix), row.prompt.max_new_tokens), []).append(row)
-        for group in alike.values():
-            for first in range(0, len(group), self.rows):
-                self._write_batch(group[first : first + self.rows])
-        return [Written(tuple(row.tokens), row.finish or "length") for row in rows]
-
-    def _write_batch(self, batch: list[Row]) -> None:
-        ids = torch.tensor([row.suffix for row in batch], device=self.model.device)
-        out = self.model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=batch[0].prompt.max_new_tokens,
-            do_sample=False,
-            eos_token_id=sorted(self.stops),
-            pad_token_id=min(self.stops),
-            logits_processor=LogitsProcessorList([Drawn(batch)]),
-        )
-        for row, tokens in zip(batch, out[:, ids.shape[1] :].tolist(), strict=True):
-            for token in tokens:
-                if row.finish is None:
-                    row.take(token, self.stops)
-
-
-class Drawn(LogitsProcessor):
-    """Leaves greedy rows as they are but for their limits, and of the others only the token drawn."""
-
-    def __init__(self, rows: list[Row]) -> None:
-        self.rows = rows
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """scores (R, V) -> the same, with all but the drawn token of a sampled row at -inf."""
-        if any(row.prompt.limit is not None for row in self.rows):
-            start = len(self.rows[0].suffix)  # rows of one batch are of one length
-            hold(scores, self.rows, input_ids[:, start:].tolist())
-        for i, token in enumerate(choose(scores, self.rows)):
-            if self.rows[i].draw is not None:
-                kept = scores[i, token].clone()
-                scores[i] = -torch.inf
-                scores[i, token] = kept
-        return scores
-
-
 def attends_plainly(config: Any) -> bool:
     """False where a short trial could not show that attention depends on the distance or length of a text."""
     rope = getattr(config, "rope_parameters", None) or {}
@@ -369,41 +252,3 @@ def common_start(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """The longest start that all prompts share, short of each one's last token, which a row reads itself."""
     low, high = min(prompts), max(prompts)  # in lexicographic order these two differ first
     return low[: min(common(low, high), *(len(prompt) - 1 for prompt in prompts), len(low) - 1)]
-
-
-def drawer(prompt: Prompt) -> random.Random | None:
-    """The random numbers of one prompt: they depend on its seed and tokens only, not on its neighbours."""
-    if prompt.temperature == 0:
-        return None
-    text = repr((prompt.seed, prompt.tokens)).encode("ascii")
-    return random.Random(hashlib.sha256(text).digest())
-
-
-def hold(logits: Tensor, rows: Sequence[Row], written: Sequence[Sequence[int]]) -> None:
-    """Set the logits (R, V) of tokens that a row's limit does not allow to -inf, in place.
-
-    A greedy row whose best token is allowed stays as it is: the same token is taken, and asking for one
-    token costs a hundredth of asking for all of them.
-    """
-    if all(row.prompt.limit is None for row in rows):
-        return
-    best = logits.argmax(-1).tolist()
-    for i, row in enumerate(rows):
-        limit = row.prompt.limit
-        if limit is None or row.finish is not None:
-            continue
-        if row.draw is None and limit.allows(written[i], best[i]):
-            continue
-        allowed = torch.from_numpy(limit.allowed(written[i], logits.shape[-1]))
-        logits[i].masked_fill_(~allowed.to(logits.device), -torch.inf)
-
-
-def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:
-    """The next token of each row: the best, or one drawn in proportion to exp(logit / temperature)."""
-    tokens: list[int] = logits.argmax(-1).tolist()
-    for i, row in enumerate(rows):
-        if row.draw is not None:
-            odds = torch.softmax(logits[i].double() / row.prompt.temperature, -1).cumsum(-1)
-            place = torch.searchsorted(odds, odds.new_tensor([row.draw.random()]) * odds[-1], right=True)
-            tokens[i] = min(int(place), len(odds) - 1)
-    return tokens
