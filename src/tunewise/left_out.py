@@ -6,7 +6,7 @@ from typing import Any
 
 from tunewise.rungs.names import LEARNS_FROM_ROWS, TUNED
 from tunewise.rungs.rung import Rung, Workbench
-from tunewise.rungs.tuned import method_that_fits
+from tunewise.rungs.tuned_settings import method_that_fits
 from tunewise.splits import Parts
 from tunewise.store import Store
 

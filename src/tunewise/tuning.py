@@ -182,8 +182,8 @@ def show(
     Raises what ``train`` would raise before its first step, but for what loaded weights or the disk show.
     """
     from tunewise.rungs.prompt import layout_of
-    from tunewise.rungs.tuned import recipe_of
     from tunewise.rungs.tuned_rows import check_before, prepared
+    from tunewise.rungs.tuned_settings import recipe_of
     from tunewise.training import methods
     from tunewise.tuning_stages import show_reading
 
@@ -235,7 +235,7 @@ def launch_command(
     stages, the same call shows the launch of the second. Raises as ``train``, and SettingError where all is
     trained.
     """
-    from tunewise.rungs.tuned import recipe_of
+    from tunewise.rungs.tuned_settings import recipe_of
     from tunewise.training import methods
     from tunewise.training.launch import Rehearsal, Rehearsed
     from tunewise.tuning_stages import known_stage, run_stage
@@ -321,7 +321,7 @@ def base_of(bench: Workbench) -> Any:
 def causes_of(bench: Workbench, method: "Method", stage: str) -> list[dict[str, Any]]:
     """The known causes of forgetting that settings and data show; those of reading documents say so."""
     from tunewise.rungs import cpt_sft
-    from tunewise.rungs.tuned import recipe_of
+    from tunewise.rungs.tuned_settings import recipe_of
     from tunewise.task_training import PretrainingSection
     from tunewise.training.forgetting import causes
     from tunewise.training.methods import DEFAULTS

@@ -149,7 +149,8 @@ def compare_methods(
 
 def tried_rates(bench: Workbench, method: "Method", rates: int, rows: int) -> list[dict[str, Any]]:
     """Score on selection and held-out loss of each rate. What was tried on a part of the rows is removed."""
-    from tunewise.rungs.tuned import build, opened, settings_of
+    from tunewise.rungs.tuned import build, opened
+    from tunewise.rungs.tuned_settings import settings_of
     from tunewise.training.methods import DEFAULTS
 
     tried: list[dict[str, Any]] = []
@@ -277,8 +278,9 @@ def general_losses(
     used.
     """
     from tunewise.models.weights import load_model
-    from tunewise.rungs.tuned import opened, recipe_of
+    from tunewise.rungs.tuned import opened
     from tunewise.rungs.tuned_rows import rows_held
+    from tunewise.rungs.tuned_settings import recipe_of
     from tunewise.training.precision import products
     from tunewise.training.recipe import quiet
     from tunewise.training.trainer import held_out_loss

@@ -8,7 +8,8 @@ from tunewise.evidence.records import Score
 from tunewise.models.scripted import ScriptedDoor
 from tunewise.rungs.lora import Lora
 from tunewise.rungs.prompt import layout_of
-from tunewise.rungs.tuned import choose, settings_of
+from tunewise.rungs.tuned import choose
+from tunewise.rungs.tuned_settings import settings_of
 from tunewise.training.recipe import Snapshot
 
 

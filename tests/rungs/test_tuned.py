@@ -6,7 +6,7 @@ import pytest
 
 from tunewise.left_out import static_reasons
 from tunewise.rungs.order import rungs_for
-from tunewise.rungs.tuned import method_that_fits
+from tunewise.rungs.tuned_settings import method_that_fits
 from tunewise.task import Tune
 
 

@@ -4,7 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from tunewise.evidence.judge_trust import Trust
 from tunewise.evidence.judgement import ALPHA_SHORT
-from tunewise.evidence.prediction_powered import FEWEST_LABELS, more_labels, powered_mean, read_powered
+from tunewise.evidence.prediction_powered import (
+    FEWEST_LABELS,
+    Powered,
+    more_labels,
+    powered_mean,
+    read_powered,
+)
 from tunewise.evidence.records import Evidence, Outcome
 
 
@@ -26,13 +32,7 @@ def judged_evidence(
     count as wrong for ``low`` and as right for ``high``.
     """
     read = tuple(outcomes)
-    known = [o.value for o in read if o.value is not None]
-    silent = sum("judge_unparseable" in o.detail and o.detail["judge_unparseable"] == 1 for o in read)
-    notes = (
-        [f"the judge's own mean is {sum(known) / len(known):.3f} over {len(known)} answers"] if known else []
-    )
-    if silent:
-        notes.append(f"{silent} of the judge's answers were not the asked JSON and count as wrong")
+    notes = own_words(read)
     labelled = [o for o in read if o.position in people and o.value is not None]
     reason = why_not(trust, len(labelled))
     if reason is not None:
@@ -40,27 +40,14 @@ def judged_evidence(
         return Evidence(
             "binary", read, "not_proved", len(read), None, None, None, None, alpha, None, tuple(notes)
         )
-    said = [float(people[o.position]) for o in labelled]
-    same = [o.value or 0.0 for o in labelled]
-    positions = {o.position for o in labelled}
-    rest = [o for o in read if o.position not in positions]
-    if_wrong, if_right = (
-        powered_mean(
-            said,
-            same,
-            [errored_as if o.value is None else o.value for o in rest],
-            alpha_low=alpha,
-            alpha_high=ALPHA_SHORT,
-        )
-        for errored_as in (0.0, 1.0)
-    )
+    if_wrong, if_right = powered(read, labelled, people, alpha)
     verdict = read_powered(if_wrong, target, tolerance)
     if read_powered(if_right, target, tolerance) != verdict:
         verdict = "not_proved"
     notes.insert(
         0,
-        f"prediction-powered: {len(said)} answers labelled by people (mean {if_wrong.label_mean:.3f}),"
-        f" {len(rest)} read by the judge alone, whose weight is {if_wrong.weight:.2f}",
+        f"prediction-powered: {len(labelled)} answers labelled by people (mean {if_wrong.label_mean:.3f}),"
+        f" {len(read) - len(labelled)} read by the judge alone, whose weight is {if_wrong.weight:.2f}",
     )
     more = more_labels(if_wrong, target, tolerance, alpha) if verdict == "not_proved" else None
     if more is not None:
@@ -78,6 +65,34 @@ def judged_evidence(
         None,
         tuple(notes),
     )
+
+
+def own_words(read: Sequence[Outcome]) -> list[str]:
+    """What the judge's verdicts say by themselves, which proves nothing."""
+    known = [o.value for o in read if o.value is not None]
+    silent = sum("judge_unparseable" in o.detail and o.detail["judge_unparseable"] == 1 for o in read)
+    notes = []
+    if known:
+        notes.append(f"the judge's own mean is {sum(known) / len(known):.3f} over {len(known)} answers")
+    if silent:
+        notes.append(f"{silent} of the judge's answers were not the asked JSON and count as wrong")
+    return notes
+
+
+def powered(
+    read: Sequence[Outcome], labelled: Sequence[Outcome], people: Mapping[int, bool], alpha: float
+) -> tuple[Powered, Powered]:
+    """The prediction-powered mean with answers that errored counted as wrong, and as right."""
+    said = [float(people[o.position]) for o in labelled]
+    same = [o.value or 0.0 for o in labelled]
+    positions = {o.position for o in labelled}
+    rest = [o.value for o in read if o.position not in positions]
+
+    def with_errors(counted_as: float) -> Powered:
+        values = [counted_as if value is None else value for value in rest]
+        return powered_mean(said, same, values, alpha_low=alpha, alpha_high=ALPHA_SHORT)
+
+    return with_errors(0.0), with_errors(1.0)
 
 
 def why_not(trust: Trust | None, labelled: int) -> str | None:

@@ -17,7 +17,7 @@ from tunewise.ladder import NotBuilt
 from tunewise.models.door import Door
 from tunewise.models.open import open_door
 from tunewise.retrieval.documents import Document, read_documents
-from tunewise.rungs import tuned
+from tunewise.rungs import tuned, tuned_settings
 from tunewise.rungs.prompt import PromptCandidate, layout_of
 from tunewise.rungs.rung import Outlook, Workbench
 from tunewise.rungs.said import Said
@@ -128,7 +128,7 @@ def first_stage(bench: Workbench, home: Path, trainer: tuned.Trainer = train) ->
         bench.progress.tell("note", text=text)
     said = {
         "base": base.fingerprint,
-        "versions": tuned.settings_of(bench, base, layout_of(bench), recipe.method)["versions"],
+        "versions": tuned_settings.settings_of(bench, base, layout_of(bench), recipe.method)["versions"],
     }
     share = 0.0 if bench.task.training.mix is None else bench.task.training.mix.share
     facts = pretrain(
@@ -211,7 +211,8 @@ def recipe_of(bench: Workbench, section: PretrainingSection) -> Recipe:
     """
     method: Method = "full" if method_of(bench) == "full" else "lora"
     rate = section.learning_rate or DEFAULTS[method].learning_rate
-    return replace(tuned.recipe_of(bench, method), learning_rate=rate, epochs=section.epochs, kl_weight=0.0)
+    own = tuned_settings.recipe_of(bench, method)
+    return replace(own, learning_rate=rate, epochs=section.epochs, kl_weight=0.0)
 
 
 def on_base(bench: Workbench, base: Path) -> Any:

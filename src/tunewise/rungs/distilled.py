@@ -20,7 +20,7 @@ from tunewise.evidence.metrics import METRICS, metric_of
 from tunewise.ladder import NotBuilt
 from tunewise.models.door import Answer, Door
 from tunewise.near import near_to, normalised, shingles
-from tunewise.rungs import tuned
+from tunewise.rungs import tuned, tuned_settings
 from tunewise.rungs.certified import in_general_data
 from tunewise.rungs.few_shot import FewShot
 from tunewise.rungs.few_shot_nearest import FewShotNearest
@@ -232,7 +232,7 @@ def forms_met(bench: Workbench, text: str) -> Iterator[bool]:
 
 def on_selection(bench: Workbench, teacher: PromptCandidate) -> dict[str, Any]:
     """The teacher's own score on the selection items that chose the student's checkpoint."""
-    items = selection_items(bench, tuned.SELECTION_ITEMS)
+    items = selection_items(bench, tuned_settings.SELECTION_ITEMS)
     answers = bench.ask(teacher.door, [teacher.request(item) for item in items], "selection")
     values = [bench.score(item, answer).value for item, answer in zip(items, answers, strict=True)]
     known = [value for value in values if value is not None]

@@ -6,35 +6,32 @@ They differ in the method alone (``training.methods``); each has a file of its o
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tunewise.data import Example, read_examples
-from tunewise.errors import TunewiseError
+from tunewise.data import Example
 from tunewise.models.door import Door
 from tunewise.rungs import learning_curve
 from tunewise.rungs.certified import in_general_data
 from tunewise.rungs.guard_symptoms import PROMPTS
 from tunewise.rungs.guarded import Aftermath, Guarding, allowed, guarding_of, handed_over
 from tunewise.rungs.prompt import PromptCandidate, PromptLayout, layout_of
-from tunewise.rungs.replay import keys_of
 from tunewise.rungs.rung import Outlook, Workbench
 from tunewise.rungs.search import selection_items
-from tunewise.rungs.tuned_rows import LocalWeights, check_before, messages_of, prepared, rows_of
+from tunewise.rungs.tuned_rows import LocalWeights, check_before, prepared, rows_of
+from tunewise.rungs.tuned_settings import SELECTION_ITEMS, model_named, settings_of
 from tunewise.training import checkpoints, trust
 from tunewise.training.forgetting import causes
 from tunewise.training.measured import against_estimate
 from tunewise.training.methods import DEFAULTS, Method
-from tunewise.training.precision import best_precision
-from tunewise.training.recipe import KL_ROWS, Recipe, Snapshot, Trained, train
+from tunewise.training.mixing import Mix
+from tunewise.training.recipe import Recipe, Snapshot, Trained, train
 
 FEWEST_ROWS = 8
-SELECTION_ITEMS = 40  # answered by each finalist
 FINALISTS = 2
 PROBES = 3
-LENGTH_ESTIMATED = 1024  # tokens of a row, where the task sets no length
 Trainer = Callable[..., Trained]
 
 
@@ -147,11 +144,7 @@ def train_and_choose(
         kept, _, score = handed_over(
             after, trained.snapshots, chosen, tried, lambda: base_score(bench, layout, items)
         )
-    tuned = tuned_folder(home, method)
-    checkpoints.publish(tuned, lambda folder: copy_tuned(kept, folder))
-    last = trained.snapshots[-1]
-    if kept != last.folder:
-        checkpoints.publish(home / checkpoints.LAST, lambda folder: copy_tuned(last.folder, folder))
+    tuned, kept_apart = put_away(home, method, kept, trained.snapshots[-1])
     check = trust.check_model if method == "full" else trust.check_adapter
     checks = check(base.folder, tuned, [*rows.own.rows, *held_out][:PROBES])
     if after is not None:
@@ -164,25 +157,39 @@ def train_and_choose(
         "checkpoint": {"step": chosen.step, "epoch": chosen.epoch}
         if after is None
         else {name: after.guard["kept"][name] for name in ("step", "epoch", "scale")},
-        "last": {"step": last.step, "epoch": last.epoch, "kept_apart": kept != last.folder},
+        "last": kept_apart,
         "selection_score": score,
         "selection_items": len(items),
         "tried": tried,
         f"{tuned.name}_bytes": sum(file.stat().st_size for file in tuned.glob("*.safetensors")),
         "peak_memory_bytes": peak_memory(),
         "memory_estimate": against_estimate(model_named(bench), trained.facts),
-        "causes_of_forgetting": [
-            cause.says
-            for cause in causes(
-                recipe, DEFAULTS[method].learning_rate, [e.answer for e in bench.parts.train], rows.mix
-            )
-        ],
+        "causes_of_forgetting": said_causes(bench, recipe, rows.mix),
         "checks": checks,
         "build_seconds": round(time.monotonic() - started, 2),
     }
     checkpoints.write_json(home / "done.json", facts)
     shutil.rmtree(home / "work", ignore_errors=True)
     return facts
+
+
+def put_away(home: Path, method: Method, kept: Path, last: Snapshot) -> tuple[Path, dict[str, Any]]:
+    """Put what was chosen where it is handed over from, and the last snapshot beside it where it is another.
+
+    The folder, and the facts of the last snapshot.
+    """
+    tuned, apart = tuned_folder(home, method), kept != last.folder
+    checkpoints.publish(tuned, lambda folder: copy_tuned(kept, folder))
+    if apart:
+        checkpoints.publish(home / checkpoints.LAST, lambda folder: copy_tuned(last.folder, folder))
+    return tuned, {"step": last.step, "epoch": last.epoch, "kept_apart": apart}
+
+
+def said_causes(bench: Workbench, recipe: Recipe, mix: Mix | None) -> list[str]:
+    """The known causes of forgetting that the settings and the train rows show, in words."""
+    default = DEFAULTS[recipe.method].learning_rate
+    found = causes(recipe, default, [example.answer for example in bench.parts.train], mix)
+    return [cause.says for cause in found]
 
 
 def aftermath_of(
@@ -228,94 +235,10 @@ def base_score(bench: Workbench, layout: PromptLayout, items: Sequence[Example])
     return fmean(known) if known else None
 
 
-def model_named(bench: Workbench) -> str:
-    """The model that is tuned, as the task names it."""
-    tune = bench.task.tune
-    spec = tune.model if tune is not None and tune.model is not None else bench.task.model
-    return spec if isinstance(spec, str) else ""
-
-
-def method_that_fits(bench: Workbench) -> tuple[Method, str]:
-    """``lora``, or ``qlora`` with the reason where lora does not fit this machine's GPU and qlora does.
-
-    Where nothing can be estimated (no GPU, none of the catalogue, an unknown architecture) it is ``lora``.
-    """
-    from tunewise.estimation.estimate import estimate
-    from tunewise.estimation.hardware import CPU
-    from tunewise.training.probe import this_device
-
-    name = model_named(bench)
-    try:
-        device = this_device({"hardware": None})
-        if device == CPU or not name:
-            return "lora", ""
-        lengths = bench.task.training.max_length or LENGTH_ESTIMATED
-        fits = {m: estimate(name, method=m, lengths=lengths, gpu=device).fit for m in ("lora", "qlora")}
-    except TunewiseError:
-        return "lora", ""
-    lora, qlora = fits["lora"], fits["qlora"]
-    if lora is None or qlora is None or lora.verdict != "no" or qlora.verdict == "no":
-        return "lora", ""
-    return "qlora", f" (lora needs {lora.needs:.1f} GiB, more than {device} has; qlora {qlora.needs:.1f})"
-
-
 def opened(bench: Workbench, adapter: Path | None) -> Door:
     """The tune door, with an adapter or without; ``cannot_help`` has seen to it that there is one."""
     assert bench.tune_door is not None
     return bench.tune_door(adapter)
-
-
-def recipe_of(bench: Workbench, method: Method) -> Recipe:
-    """The task's settings as a recipe, the method's defaults where the task says nothing."""
-    training, defaults = bench.task.training, DEFAULTS[method]
-    return Recipe(
-        learning_rate=training.learning_rate or defaults.learning_rate,
-        epochs=training.epochs,
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.max_grad_norm,
-        rank=training.lora_rank,
-        batch_size=training.batch_size,
-        seed=bench.seed,
-        precision=best_precision(),
-        method=method,
-        schedule=training.schedule or defaults.schedule,
-        targets=training.lora_targets,
-        lora_alpha=training.lora_alpha,
-        checkpointing=training.checkpointing,
-        kl_weight=training.kl.weight if training.kl is not None else 0.0,
-        kl_rows=training.kl.rows if training.kl is not None else KL_ROWS,
-        patience=training.patience or 0,
-    )
-
-
-def settings_of(bench: Workbench, base: LocalWeights, layout: PromptLayout, method: Method) -> dict[str, Any]:
-    """All that the result depends on, JSON-able: another value anywhere means another training run."""
-    import hashlib
-    import json
-    from importlib.metadata import version
-
-    training = bench.task.training
-    said = [[[m.role, m.content] for m in messages_of(layout, e)] + [e.answer] for e in bench.parts.train]
-    held = [example.key for example in selection_items(bench, SELECTION_ITEMS)]
-    mix = training.mix
-    general = [] if mix is None else keys_of(mix)
-    kl = training.kl
-    held_near = [] if kl is None else [example.key for example in read_examples(kl.general).examples]
-    return {
-        "base": base.fingerprint,
-        "train_rows": hashlib.sha256(json.dumps(said).encode()).hexdigest(),
-        "held_out": hashlib.sha256(json.dumps(held).encode()).hexdigest(),
-        "recipe": asdict(recipe_of(bench, method)),
-        "length": [training.max_length, training.too_long],
-        "choice": {  # what the checkpoint is chosen by
-            "metric": bench.task.metric,
-            "options": json.loads(json.dumps(bench.task.metric_options, default=str)),
-            "decoding": bench.task.decoding.model_dump(mode="json"),
-        },
-        "mix": None if mix is None else [hashlib.sha256(json.dumps(general).encode()).hexdigest(), mix.share],
-        **({"kl": hashlib.sha256(json.dumps(held_near).encode()).hexdigest()} if held_near else {}),
-        "versions": {name: version(name) for name in ("torch", "transformers", "peft", "trl")},
-    }
 
 
 def choose(

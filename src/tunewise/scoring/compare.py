@@ -9,7 +9,7 @@ from tunewise.errors import DataError, SettingError
 from tunewise.evidence.paired import Paired, compare_binary, compare_graded
 from tunewise.inputs import check_seed
 from tunewise.scoring.rows import OutputRow, identity, keyed, read_outputs
-from tunewise.scoring.score import by_conversation, score_rows
+from tunewise.scoring.score import WholeFileScores, by_conversation, score_rows
 from tunewise.scoring.settings import ScoreSettings, metric_for, settings_of
 from tunewise.task import Task
 
@@ -96,22 +96,11 @@ def compare(
         )
     pairs = [_with_references(rows_a[key], rows_b[key], key) for key in common]
     sides = [score_rows([pair[k] for pair in pairs], settings, str(file)) for k, file in enumerate((a, b))]
-    scored_a, scored_b = (side.scores for side in sides)
-    errored = tuple(
-        key
-        for key, x, y in zip(common, scored_a, scored_b, strict=True)
-        if x.value is None or y.value is None
-    )
-    kept = [
-        (row, x.value, y.value)
-        for (row, _), x, y in zip(pairs, scored_a, scored_b, strict=True)
-        if x.value is not None and y.value is not None
-    ]
+    kept, errored = _both(common, pairs, sides)
     if not kept:
         raise DataError(f"{a} and {b}: of {len(common)} common items none has a value on both sides")
     paired, unit = _paired(kept, settings, margin, seed)
-    found = [_untrusted(side.figures) for side in sides if "trusted" in side.figures]
-    untrusted = next((why for why in found if why is not None), None)
+    untrusted = next((why for side in sides if (why := _untrusted(side.figures)) is not None), None)
     if untrusted is not None:
         paired = replace(paired, answer="cannot_tell", more=None)
     return Comparison(
@@ -128,6 +117,19 @@ def compare(
         sentence=_sentence(paired, settings.metric, unit, untrusted),
         untrusted=untrusted,
     )
+
+
+def _both(
+    keys: Sequence[str], pairs: Sequence[tuple[OutputRow, OutputRow]], sides: Sequence[WholeFileScores]
+) -> tuple[list[tuple[OutputRow, float, float]], tuple[str, ...]]:
+    """Rows with their values in a and b where both have one, and the keys of the others."""
+    kept, errored = [], []
+    for key, (row, _), x, y in zip(keys, pairs, sides[0].scores, sides[1].scores, strict=True):
+        if x.value is None or y.value is None:
+            errored.append(key)
+        else:
+            kept.append((row, x.value, y.value))
+    return kept, tuple(errored)
 
 
 def _with_references(a: OutputRow, b: OutputRow, key: str) -> tuple[OutputRow, OutputRow]:
@@ -155,8 +157,10 @@ def _paired(
 
 
 def _untrusted(figures: Mapping[str, Any]) -> str | None:
-    """Why a judge may not decide, of its figures; None where it may."""
-    return None if figures["trusted"] else str(figures.get("trusted_why") or "it has not earned trust")
+    """Why a judge may not decide, of its figures; None where it may, and for metrics without a judge."""
+    if figures.get("trusted", True):
+        return None
+    return str(figures.get("trusted_why") or "it has not earned trust")
 
 
 def _sentence(paired: Paired, metric: str, unit: str, untrusted: str | None = None) -> str:
