@@ -66,7 +66,7 @@ def chosen_rows(data: Path, name: str, items: int) -> tuple[list[dict[str, Any]]
     subjects = [s for s in dict.fromkeys(row["subject"] for row in rows) if s in with_examples]
     if name != "mmlu_5shot_all":
         subjects = subjects[:SUBJECTS]
-    each = max(1, items // len(subjects))
+    each = -(-items // len(subjects))
     taken = [row for s in subjects for row in [r for r in rows if r["subject"] == s][:each]]
     return taken, [row for row in dev if row["subject"] in subjects]
 
@@ -308,7 +308,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--items", type=int, default=500)
     parser.add_argument("--pilot", type=int, default=60)
-    parser.add_argument("--only", default="hellaswag,arc_easy,mmlu,mmlu_5shot")
+    parser.add_argument("--only", default="hellaswag,arc_easy,mmlu,mmlu_5shot,mmlu_5shot_all")
     parser.add_argument("--batches", default=",".join(map(str, BATCHES)), help="of the peer")
     parser.add_argument("--work", type=Path)
     parser.add_argument("--worker", choices=["ours", "peer"])

@@ -8,6 +8,7 @@ import tunewise
 from tunewise.clocked import Clocked
 from tunewise.errors import BudgetEnded
 from tunewise.progress import Silent
+from tunewise.rungs.learning_curve import Aside
 from tunewise.rungs.lora import Lora
 from tunewise.spending import Spending
 from tunewise.store import Store
@@ -26,9 +27,11 @@ def store(tmp_path):
         yield opened
 
 
-def test_training_ends_before_its_money_passes_the_cap_and_what_it_took_is_on_record(store):
+@pytest.mark.parametrize("aside", [False, True])
+def test_training_ends_before_its_money_passes_the_cap_and_what_it_took_is_on_record(store, aside):
     clock, spending = Clock(), Spending(max_usd=0.1)
     clocked = Clocked(Silent(), store, spending, clock)
+    told = Aside(clocked, 8) if aside else clocked  # the part of a learning curve, or the rung itself
     steps = 0
 
     def train():
@@ -36,7 +39,7 @@ def test_training_ends_before_its_money_passes_the_cap_and_what_it_took_is_on_re
         with clocked.paying("lora", 36.0):  # a cent a second
             for _ in range(100):
                 clock.now += 1
-                clocked.tell("training", step=steps)
+                told.tell("training", step=steps, steps=100)
                 steps += 1
 
     with pytest.raises(

@@ -36,9 +36,9 @@ class Clocked:
         self._paid_until = self._stepped = clock()
 
     def tell(self, event: str, **facts: Any) -> None:
-        """See Progress."""
+        """See Progress. trains, among the facts of another event: a step of a training that is an aside."""
         self._progress.tell(event, **facts)
-        if event != "training":
+        if event != "training" and not facts.get("trains"):
             return
         now = self._clock()
         if now - self._marked > self.EVERY_SECONDS:

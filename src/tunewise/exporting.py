@@ -63,7 +63,7 @@ def export(
     there or its base is gone, SettingError when ``out`` exists or when one of ``beside`` is no adapter of
     this base, StoreError when the disk refuses.
     """
-    from tunewise.training.checkpoints import put_in_place
+    from tunewise.training.checkpoints import fill
     from tunewise.training.pretraining import merge as merge_into
 
     home = find_tuned(Path(run), rung)
@@ -79,9 +79,9 @@ def export(
     rank = None
     kind = "model" if merge or home.name == "model" else "adapter"
     if merge and home.name != "model":
-        put_in_place(into, lambda folder: merge_into(base, home, folder))
+        fill(into, lambda folder: merge_into(base, home, folder))
     else:
-        put_in_place(into, lambda folder: copy(home, folder))
+        fill(into, lambda folder: copy(home, folder))
     if kind == "adapter":
         config = json.loads((into / "adapter_config.json").read_text(encoding="utf-8"))
         problems = vllm_problems(config)

@@ -298,14 +298,17 @@ def _training(paper: Paper, planned: PlannedRung, model: str) -> Estimate:
 
     Rows with passages are longer by the mean of what the plan counts for them.
     """
+    from tunewise.rungs.learning_curve import outlook_epochs
+
     task = paper.task
     texts = []
     for example in paper.opened.parts.train:
         turns = [task.instruction or "", *(turn.content for turn in example.turns), example.answer]
         texts.append(("\n".join(turns), 1 + len(turns)))
     lengths = of_texts(texts, tokenizer_of(model))
+    epochs = task.training.epochs * outlook_epochs(task.training.curve is True)
     if planned.rung in SHOWS_PASSAGES and len(texts):
-        mean = planned.train_tokens / (len(texts) * task.training.epochs)
+        mean = planned.train_tokens / (len(texts) * epochs)
         more = max(0, round(mean - lengths.mean))
         lengths = replace(lengths, values=tuple(value + more for value in lengths.values))
     method = TRAINED.get(planned.rung) or method_named(task)
@@ -313,7 +316,7 @@ def _training(paper: Paper, planned: PlannedRung, model: str) -> Estimate:
         model,
         method=method,
         lengths=lengths,
-        epochs=task.training.epochs,
+        epochs=epochs,
         gpu=paper.gpu.name,
         lora_rank=task.training.lora_rank,
         micro_batch=task.training.batch_size,

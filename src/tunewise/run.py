@@ -11,7 +11,7 @@ from tunewise.clocked import Clocked
 from tunewise.data import Example
 from tunewise.database import failures_in_words
 from tunewise.decision import Build, RungResult, held_back
-from tunewise.errors import BudgetEnded
+from tunewise.errors import BudgetEnded, TunewiseError
 from tunewise.evidence.judgement import ALPHA, Test, allowance, judge, make_test
 from tunewise.evidence.limits import Probe
 from tunewise.evidence.metrics import metric_of
@@ -32,6 +32,7 @@ from tunewise.openings import next_opening, opening_number
 from tunewise.plan_rungs import PlannedRung
 from tunewise.probing import probe_limits, untested
 from tunewise.rungs.gaps import measure_gap
+from tunewise.rungs.prompt import PromptCandidate
 from tunewise.rungs.rung import Candidate, Rung, Workbench
 from tunewise.spending import Spending
 from tunewise.splits import Parts
@@ -49,7 +50,7 @@ class Run:
 
     order: certification items in the one fixed random order that all rungs share.
     rungs_in_play: how many share the false-*meets* budget. ``results`` grows by one entry per rung.
-    refusals: why doors, by fingerprint, cannot be asked with a grammar.
+    refusals: why doors, by fingerprint, cannot be asked with a grammar. curves: learning curves by rung.
     planned: what each rung takes by the plan.
     """
 
@@ -74,6 +75,7 @@ class Run:
     candidates: dict[str, Candidate] = field(default_factory=dict)
     outcomes: dict[str, tuple[Outcome, ...]] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
+    curves: dict[str, dict[str, Any]] = field(default_factory=dict)
     planned: Mapping[str, PlannedRung] = field(default_factory=dict)
 
     @property
@@ -311,7 +313,8 @@ class Run:
         return ALPHA / len(in_play)
 
     def diagnose(self, rung: Rung, candidate: Candidate, evidence: Evidence) -> Gap | None:
-        """Which gap the failures of a rung show, on selection items."""
+        """Which gap the failures of a rung show, on selection items; and whether more rows would help."""
+        self.measure_curve(rung, candidate)
         if not self.parts.selection:
             return None
         bench = replace(
@@ -319,6 +322,19 @@ class Run:
             ask=lambda door, requests, purpose: self.ask_for(rung.name, door, requests, purpose),
         )
         return measure_gap(bench, rung.name, candidate)
+
+    def measure_curve(self, rung: Rung, candidate: Candidate) -> None:
+        """The learning curve of a tuned rung that does not meet, within the caps; an error ends it alone."""
+        if not isinstance(candidate, PromptCandidate) or candidate.curve is None:
+            return
+        rate = self.task.tune.usd_per_hour if self.task.tune is not None else None
+        try:
+            with self.progress.paying(rung.name, rate):
+                self.curves[rung.name] = candidate.curve()
+        except BudgetEnded:
+            raise
+        except TunewiseError as error:
+            self.curves[rung.name] = {"not_measured": f"the learning curve ended with an error: {error}"}
 
     def staleness(self, documents_after: Path) -> Staleness:
         """How the measured rungs do with a later version of the documents; after the decision."""
@@ -338,7 +354,10 @@ class Run:
         build = None
         if step.candidate is not None:
             seconds = self.store.freeze(f"build seconds of {step.rung}", 0.0)
-            build = Build(seconds, self.usd_of_building(step.rung, step.candidate), step.candidate.facts())
+            facts = step.candidate.facts()
+            if step.rung in self.curves:
+                facts["learning_curve"] = self.curves[step.rung]
+            build = Build(seconds, self.usd_of_building(step.rung, step.candidate), facts)
         self.results.append(
             RungResult(
                 step.rung,

@@ -266,7 +266,7 @@ class Task(Section):
         plain: dict[str, Any] = self.model_dump(mode="json")
         if not plain["metric_options"]:
             del plain["metric_options"]
-        del plain["advice"]
+        del plain["advice"], plain["training"]["curve"]  # neither shapes a verdict
         for name in ("style", "judge", "teacher"):
             if plain[name] is None:
                 del plain[name]

@@ -79,7 +79,8 @@ class Training(Section):
     window; patience: epochs in a row without a lower held-out loss, after which training stops (null: never);
     too_long: what becomes of rows beyond it. checkpointing: less memory for a third more time. curve:
     train on 25 and 50 % of the rows too, to see whether more would help; ``auto``: in ``decide``, where the
-    rung misses its target on the selection part.
+    rung does not meet its target. precision: see ``training.precision``; ``auto`` is what the machine does
+    best, and for what another machine began, what it began with.
     """
 
     learning_rate: Positive | None = None
@@ -95,6 +96,7 @@ class Training(Section):
     too_long: Literal["drop", "refuse", "truncate_left"] = "drop"
     checkpointing: bool = False
     curve: Literal["auto"] | bool = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     patience: Count | None = 2  # beyond the usual three epochs; those it cannot shorten
     mix: MixSection | None = None
     cpt: PretrainingSection | None = None

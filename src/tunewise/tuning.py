@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunewise.api import Opened, open_task, write_json
+from tunewise.api import Opened, open_task, with_guard, write_json
 from tunewise.errors import DataError, SettingError
 from tunewise.progress import Progress, Silent
 from tunewise.rungs.rung import Workbench
@@ -106,6 +106,7 @@ def train(
     stage: str = "sft",
     out: str | Path | None = None,
     seed: int = 0,
+    guard: str | None = None,
     curve: bool = False,
     launch: "Launch | None" = None,
     mlflow: str | None = None,
@@ -118,21 +119,23 @@ def train(
     ``cpt``, which reads the task's documents, or ``cpt+sft``: both, the second only when the first passed
     (else GateClosed). out: the folder (``runs/NAME/train``); the same call on the same folder goes on from
     the last checkpoint; with other data, base or settings it is refused (RunError says which differ), other
-    library versions are warned of. curve: train on 25 and 50 % of the rows too (as ``training.curve``).
-    launch: more processes. mlflow: a store that loss and figures are written to as well (``tracking``).
-    report_to: trackers that TRL reports every step to (wandb, tensorboard, ...), in one process.
-    Raises UserError for what the user can mend, before anything is trained, and WorldError for what ended
-    the run; checkpoints are kept.
+    library versions are warned of. guard: ``on``, ``full`` or ``off``, in place of ``guard.mode``. curve:
+    train on 25 and 50 % of the rows too (as ``training.curve``). launch: more processes. mlflow: a store that
+    loss and figures are written to as well (``tracking``). report_to: trackers that TRL reports every step to
+    (wandb, tensorboard, ...), in one process. Raises UserError for what the user can mend, before anything is
+    trained, and WorldError for what ended the run; checkpoints are kept.
     """
     from tunewise.tracking import mlflow_run
     from tunewise.tuning_stages import known_stage, run_stage
 
     notes = Notes(progress or Silent())
-    chosen, bench, opened = prepare(path_or_task, method, stage, out, seed, notes)
+    chosen, bench, opened = prepare(path_or_task, method, stage, out, seed, notes, guard)
     known = known_stage(stage)
     bench = with_curve(bench, curve or bench.task.training.curve is True)
     if launch is not None:
         check_launch(launch, bench)
+        if launch.nodes > 1 and bench.task.training.curve is True:
+            raise SettingError("a learning curve is trained on one node: leave out the curve, or --nodes")
     trainer = trainer_of(launch, report_to)
     found = causes_of(bench, chosen, stage)
     for cause in found:
@@ -175,6 +178,7 @@ def show(
     method: str | None = None,
     stage: str = "sft",
     seed: int = 0,
+    guard: str | None = None,
     rows: int = SHOWN_ROWS,
 ) -> Shown:
     """Rendered examples with their mask, and every check that needs no training. Trains nothing.
@@ -187,7 +191,7 @@ def show(
     from tunewise.training import methods
     from tunewise.tuning_stages import show_reading
 
-    chosen, bench, opened = prepare(path_or_task, method, stage, None, seed, Silent())
+    chosen, bench, opened = prepare(path_or_task, method, stage, None, seed, Silent(), guard)
     if stage == "cpt":
         shown = show_reading(bench, opened.task.name, rows)
         return replace(shown, causes=tuple(causes_of(bench, chosen, stage)))
@@ -226,6 +230,7 @@ def launch_command(
     stage: str = "sft",
     out: str | Path | None = None,
     seed: int = 0,
+    guard: str | None = None,
     launch: "Launch",
 ) -> dict[str, Any]:
     """What ``--dry-run`` prints: the exact launch command, and the job folder that it reads, written.
@@ -235,19 +240,28 @@ def launch_command(
     stages, the same call shows the launch of the second. Raises as ``train``, and SettingError where all is
     trained.
     """
+    from tunewise.rungs.guarded import guarding_of
     from tunewise.rungs.tuned_settings import recipe_of
     from tunewise.training import methods
     from tunewise.training.launch import Rehearsal, Rehearsed
     from tunewise.tuning_stages import known_stage, run_stage
 
     notes = Notes(Silent())
-    chosen, bench, _ = prepare(path_or_task, method, stage, out, seed, notes)
+    chosen, bench, _ = prepare(path_or_task, method, stage, out, seed, notes, guard)
     check_launch(launch, bench)
+    if bench.task.training.kl is not None:
+        raise SettingError("training.kl is computed in this process, which launches nothing: leave it out")
+    if launch.alone and guarding_of(bench, here=True).spec is not None:
+        raise SettingError(
+            "the guard watches a training in this process, which launches nothing: name --processes, or set "
+            "guard.mode: off"
+        )
     methods.check(base_of(bench).folder, recipe_of(bench, chosen))
     try:
         run_stage(with_curve(bench, False), chosen, known_stage(stage), Rehearsed(launch))
     except Rehearsal as found:
-        return {**found.plan, "stage": stage, "notes": notes.said}
+        due = "cpt" if Path(found.plan["job"]).parent.parent.name == "cpt" else "sft"
+        return {**found.plan, "stage": due, "notes": notes.said}
     raise SettingError(
         f"{bench.folder} holds this training from its beginning to its end: there is nothing to launch. "
         "tunewise train with the same options shows it; --out names another folder"
@@ -274,6 +288,7 @@ def prepare(
     out: str | Path | None,
     seed: int,
     progress: Progress,
+    guard: str | None = None,
 ) -> tuple["Method", Workbench, Opened]:
     """The method, and a workbench whose calls go to local weights. Raises SettingError and DataError."""
     from tunewise.task import Tune
@@ -281,7 +296,7 @@ def prepare(
     from tunewise.tuning_stages import cannot_run, known_stage
 
     known = known_stage(stage)
-    opened = open_task(path_or_task, seed)
+    opened = with_guard(open_task(path_or_task, seed), guard)
     tune = opened.task.tune
     wanted = method or (tune.method if tune is not None else None) or METHODS[0]
     chosen = next((name for name in METHODS if name == wanted), None)

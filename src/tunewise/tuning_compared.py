@@ -109,7 +109,8 @@ def compare_methods(
     which the best stands for its method. general: a file of general rows whose loss is measured, by default
     that of ``training.mix``. The same call on the same folder goes on where it ended. Raises as ``train``.
     """
-    from tunewise.rungs.tuned import FEWEST_ROWS, build
+    from tunewise.rungs.tuned import build
+    from tunewise.rungs.tuned_settings import FEWEST_ROWS
 
     if not 1 <= rates <= len(RATE_FACTORS):
         raise SettingError(f"one to {len(RATE_FACTORS)} rates were expected, got {rates}")

@@ -139,6 +139,11 @@ def test_an_endpoint_that_fails_is_a_failure_of_the_world(monkeypatch):
         )
 
 
+def test_a_token_that_the_server_puts_before_the_prompt_is_left_out():
+    found = {"tokens": ["<s>", "One", " two"], "token_logprobs": [None, -2.0, -1.0], "top_logprobs": None}
+    assert offsets(found, "One two") == [(0, 3, -2.0, None), (3, 7, -1.0, None)]
+
+
 def test_tokens_that_do_not_make_up_the_prompt_are_refused():
     with pytest.raises(ValueError, match="not those of the prompt"):
         offsets({"tokens": ["b"], "token_logprobs": [None]}, "a")

@@ -3,11 +3,14 @@
 import math
 import random
 
+import numpy as np
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
 from tunewise.benchmarks.figures import (
     UNDEFINED,
+    Figure,
+    drop_above,
     items_to_see,
     paired_difference,
     ratio,
@@ -15,6 +18,7 @@ from tunewise.benchmarks.figures import (
     share_of_groups,
     smallest_visible_drop,
 )
+from tunewise.benchmarks.scores import exponential
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 5), (5, 5), (37, 100), (1, 2000)])
@@ -120,3 +124,27 @@ def test_the_interval_of_shares_of_groups_covers_the_truth_in_about_95_of_100_ca
         found = share_of_groups(successes, sizes)
         covered += found.low <= 0.3 <= found.high
     assert 0.93 <= covered / runs <= 0.975
+
+
+@pytest.mark.parametrize(("both", "lost", "gained", "floor"), [(120, 40, 10, 0.25), (300, 0, 20, 0.5)])
+def test_a_drop_above_chance_has_fiellers_interval(both, lost, gained, floor):
+    """At its ends the mean of after - (1 - d) before - d floor is 1.96 standard errors from nothing."""
+    n = 400
+    before = np.array([1] * (both + lost) + [0] * (n - both - lost))
+    after = np.array([1] * both + [0] * lost + [1] * gained + [0] * (n - both - lost - gained))
+    found = drop_above(both, lost, gained, n, floor)
+    assert found.estimate == pytest.approx((lost - gained) / n / ((both + lost) / n - floor))
+    for end in (found.low, found.high):
+        z = after - (1 - end) * before - end * floor
+        assert abs(z.mean()) / (z.std() / math.sqrt(n)) == pytest.approx(1.959964, rel=1e-6)
+    assert found.low < found.estimate < found.high
+
+
+def test_without_a_base_shown_above_chance_a_drop_above_it_has_no_interval():
+    assert drop_above(90, 20, 5, 400, 0.25).low is None
+    assert drop_above(90, 20, 5, 400, 0.25).estimate == pytest.approx(15 / 400 / (110 / 400 - 0.25))
+    assert drop_above(50, 20, 5, 400, 0.25) == UNDEFINED
+
+
+def test_a_perplexity_beyond_what_a_float_holds_is_undefined():
+    assert exponential(Figure(2.0, 1.0, 800.0)) == Figure(math.exp(2), math.e, None)

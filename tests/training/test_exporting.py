@@ -57,19 +57,35 @@ def test_the_adapter_loads_in_plain_peft_and_merged_in_plain_transformers_with_t
 
 
 @pytest.mark.parametrize("merge", [False, True])
-def test_an_export_that_the_disk_refuses_leaves_nothing_behind(run, tmp_path, monkeypatch, merge):
-    import shutil
+@pytest.mark.parametrize("there", [False, True])
+def test_an_export_that_the_disk_refuses_leaves_nothing_behind(run, tmp_path, monkeypatch, merge, there):
+    """With a limit on files' sizes, as a full disk: safetensors raises an error of its own."""
+    import resource
 
-    from transformers import PreTrainedModel
+    folder = tmp_path / "here" / "a"
+    if there:
+        folder.mkdir(parents=True)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
+    try:
+        with pytest.raises(StoreError, match="could not be written"):
+            export(run, out=folder, merge=merge)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in (tmp_path / "here").rglob("*")] == (["a"] if there else [])
 
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shutil, "copyfile", full)
-    monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
-    with pytest.raises(StoreError, match="No space left"):
-        export(run, out=tmp_path / "here" / "a", merge=merge)
-    assert list((tmp_path / "here").iterdir()) == []
+def test_an_empty_folder_is_filled_where_it_is_a_link_or_the_working_folder(run, tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    export(run, out=tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    export(run, out=".")
+    for name in ("real", "work"):
+        names = {path.name for path in (tmp_path / name).iterdir()}
+        assert names == {"adapter_config.json", "adapter_model.safetensors"}
 
 
 def test_several_adapters_of_one_base_stand_in_one_line_with_the_highest_rank(run, tiny, tmp_path):

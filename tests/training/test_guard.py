@@ -170,6 +170,17 @@ def test_a_base_at_chance_is_not_used_and_small_models_are_told_what_to_take(tin
     assert "smallest drop it can see" in note
 
 
+def test_what_the_pilot_found_above_chance_is_not_called_unused_for_the_few_items_that_are_affordable(
+    tiny, rows, spec, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Guard, "_affordable", lambda self, *args: (1, 40))
+    told = KilledAt(-1)
+    run = train(tiny, rows[:16], (), RECIPE, tmp_path, told, guard=replace(spec, time_share=0.1))
+    assert run.guard["used"] == ["one", "two", "three"]
+    assert [(row["used"], row["why"]) for row in run.guard["benchmarks"]] == [(True, None)] * 3
+    assert not any("not used for stopping" in note for note in told.notes)
+
+
 def test_fewer_items_take_fewer_checkpoints_then_say_that_it_is_too_short(spec, tmp_path):
     guard = Guard(replace(spec, time_share=0.1), tmp_path / "guard.json", 100, "lora", Silent())
     assert guard._affordable(training=10_000.0, each=0.1, most=3000) == (4, 2500)

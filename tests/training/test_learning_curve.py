@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("trl")
 
+from tunewise.errors import WorldError
 from tunewise.evidence.paired import compare_graded
 from tunewise.rungs import learning_curve
 from tunewise.tuning import train
@@ -33,7 +34,7 @@ def test_a_run_with_its_curve_trains_on_parts_that_hold_each_other_and_is_found_
     assert [(point["rows"], point["share"]) for point in curve["points"]] == [(8, 0.25), (16, 0.5), (32, 1.0)]
     assert curve["items"] == curve["gain"]["n"] == 12
     assert "last doubling" in curve["says"]
-    assert not (run.folder.parent.parent / "curve").exists()
+    assert not (run.folder.parent / "curve").exists()
     assert train("task.yaml", out="here", curve=True).facts == run.facts
 
 
@@ -42,27 +43,46 @@ def test_without_it_the_facts_say_what_it_would_cost(task_file):
     assert "training.curve: true" in said
 
 
-@pytest.mark.parametrize(
-    ("setting", "score", "measured"),
-    [
-        ("auto", 0.49, True),
-        ("auto", 0.5, False),
-        ("auto", None, False),  # nothing was held out for selection
-        (True, 0.9, True),
-        (False, 0.1, False),
-    ],
-)
-def test_by_default_the_curve_is_measured_where_a_rung_misses_its_target(setting, score, measured):
-    assert learning_curve.wanted(setting, score, 0.5) is measured
+def rung_of(decision):
+    (rung,) = [one for one in decision.to_json()["rungs"] if one["rung"] == "lora"]
+    return rung
 
 
-def test_a_rung_of_a_decision_that_misses_its_target_brings_its_curve(task_file):
+def lora_of(decision):
+    return rung_of(decision)["build"]["learning_curve"]
+
+
+def test_a_rung_of_a_decision_that_does_not_meet_brings_its_curve_and_one_asked_for_later(task_file):
     import tunewise
 
+    text = task_file.read_text().replace("target: 0.5", "target: 0.999")
+    task_file.write_text(text.replace("lora_rank: 4", "lora_rank: 4, curve: false"))
+    asked = {"rungs": ["lora"], "out": "climb"}
+    assert "training.curve: true" in lora_of(tunewise.decide(task_file, **asked))["not_measured"]
+    task_file.write_text(text)  # the same run goes on: the curve shapes no verdict
+    curve = lora_of(tunewise.decide(task_file, **asked))
+    assert len(curve["points"]) == 3
+    assert lora_of(tunewise.decide(task_file, **asked)) == curve
+
+
+def test_a_curve_that_fails_takes_nothing_else_with_it(task_file, monkeypatch):
+    import tunewise
+
+    def fails(*args):
+        raise WorldError("no room")
+
+    monkeypatch.setattr(learning_curve, "learning_curve", fails)
     task_file.write_text(task_file.read_text().replace("target: 0.5", "target: 0.999"))
-    run = tunewise.decide(task_file, rungs=["lora"], out="climb")
-    (rung,) = [one for one in run.to_json()["rungs"] if one["rung"] == "lora"]
-    assert len(rung["build"]["learning_curve"]["points"]) == 3
+    decision = tunewise.decide(task_file, rungs=["lora"], out="climb")
+    assert lora_of(decision) == {"not_measured": "the learning curve ended with an error: no room"}
+    assert rung_of(decision)["verdict"] == "falls_short"
+
+
+def test_with_few_rows_a_quarter_teaches_nothing(task_file):
+    rows = (task_file.parent / "train.jsonl").read_text().splitlines(keepends=True)
+    (task_file.parent / "train.jsonl").write_text("".join(rows[:28]))
+    said = train(task_file, out="here", curve=True).facts["learning_curve"]["not_measured"]
+    assert "a quarter of 28 rows is 7, too few" in said
 
 
 @pytest.mark.parametrize(

@@ -225,3 +225,28 @@ def test_training_in_this_process_is_guarded_also_where_trackers_are_told(make_b
     with pytest.raises(InterruptedError):
         tuned.build(make_bench(), "lora", trainer)
     assert asked_with == [True]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_run_too_short_to_be_watched_is_checked_on_fresh_items_all_the_same(make_bench, questions):
+    from tunewise.decision import held_back
+    from tunewise.models.local import LocalDoor
+    from tunewise.rungs.full import Full
+    from tunewise.task_guard import Guard
+
+    names = tuple(str(questions / f"{name}.jsonl") for name in ("one", "two", "three"))
+    bench = make_bench(learning_rate=0.05)
+    guard = Guard(data=str(questions), benchmarks=names, time_share=1e-6)
+    bench = replace(
+        bench,
+        task=bench.task.model_copy(update={"guard": guard}),
+        tune_door=lambda folder: LocalDoor(folder or bench.door.folder),
+    )
+    bench.__dict__["asked"] = []
+    candidate = Full().build(bench)
+    found = candidate.facts()["guard"]
+    assert "the run is so short" in found["off"]
+    assert (found["timeline"], found["check"]["n"]) == ([], 90)
+    assert found["verdict"] == "failed"
+    assert "on set B" in held_back(candidate.facts())
+    assert any("learning_rate" in line for line in found["advice"])

@@ -206,6 +206,26 @@ def test_on_a_cpu_bf16_rounds_factors_with_amx_and_never_results():
     assert matmul.fp32_precision == before
 
 
+@pytest.mark.parametrize(("precision", "setting"), [("fp32", "ieee"), ("bf16", "bf16")])
+def test_the_steps_of_a_training_multiply_in_its_precision(
+    tiny, rows, tmp_path, monkeypatch, precision, setting
+):
+    import torch
+
+    from tunewise.training.trainer import PackedTrainer
+
+    seen, step = set(), PackedTrainer.training_step
+
+    def look(self, *args):
+        seen.add(torch.backends.mkldnn.matmul.fp32_precision)
+        return step(self, *args)
+
+    monkeypatch.setattr("tunewise.training.precision.has_amx", lambda: True)
+    monkeypatch.setattr(PackedTrainer, "training_step", look)
+    train(tiny, rows[:8], (), change(epochs=1.0, precision=precision), tmp_path, Silent())
+    assert seen == {setting}
+
+
 def test_a_half_written_snapshot_is_none(tiny, rows, tmp_path):
     run = train(tiny, rows[:8], (), change(epochs=1.0), tmp_path, Silent())
     assert [s.step for s in snapshots_in(tmp_path)] == [run.snapshots[-1].step]

@@ -3,6 +3,7 @@
 import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -218,6 +219,32 @@ def test_a_process_that_fails_says_why_in_its_own_words_not_in_the_launchers(tas
     (job.parent / "processes.log").write_text(log, encoding="utf-8")
     assert "ImportError: no nccl" in str(why_failed(job.parent, 1))
     assert "ChildFailedError" not in str(why_failed(job.parent, 1))
+
+
+def test_another_machine_goes_on_in_the_precision_that_a_training_was_begun_in(task_file, monkeypatch):
+    monkeypatch.setattr("tunewise.rungs.tuned_settings.best_precision", lambda: "bf16")
+    run = train(task_file(), out="here")
+    assert run.facts["precision"] == "bf16"
+    monkeypatch.setattr("tunewise.rungs.tuned_settings.best_precision", lambda: "fp32")
+    assert train("task.yaml", out="here").facts == run.facts
+    with pytest.raises(RunError, match=r"recipe\.precision: bf16 before, fp32 now"):
+        train(task_file(", precision: fp32"), out="here")
+
+
+@pytest.mark.parametrize("says", ["training.kl", "guard"])
+def test_a_dry_run_refuses_what_only_this_process_can_do(task_file, tmp_path, says, monkeypatch):
+    (tmp_path / "general.jsonl").write_text('{"input": "a", "output": "b"}\n', encoding="utf-8")
+    path = task_file(", kl: {general: general.jsonl}" if says == "training.kl" else "")
+    if says == "guard":
+        watched = SimpleNamespace(spec="items")
+        monkeypatch.setattr("tunewise.rungs.guarded.guarding_of", lambda bench, here: watched)
+    with pytest.raises(SettingError, match=says):
+        launch_command(path, out="here", launch=Launch(1))
+
+
+def test_a_curve_is_refused_on_several_nodes_before_anything_is_trained(task_file):
+    with pytest.raises(SettingError, match="learning curve"):
+        train(task_file(), out="here", curve=True, launch=Launch(1, nodes=2, host="10.0.0.1"))
 
 
 def test_launch_settings_become_accelerates_words(tmp_path):

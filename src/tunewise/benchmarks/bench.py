@@ -145,6 +145,7 @@ def bench(
             f"--compare-name names a model at an endpoint, and {compare_with or model} is none: leave it out"
         )
     told = progress or Silent()
+    chosen, left_out = chosen_items(tasks, data, limit)  # first: its mistakes cost no download
     scorer = scorer_of(model, adapter, name, keep)
     other = None
     if compare_with is not None:
@@ -153,7 +154,6 @@ def bench(
                 f"{model}: {name} would be compared with itself; say with --compare-name which other model"
             )
         other = second_scorer(model, compare_with, compare_name or name, keep)
-    chosen, left_out = chosen_items(tasks, data, limit)
     first = measure(scorer, chosen, told, left_out if tasks is None else None)
     named = str(adapter) if adapter else None
     if other is None:

@@ -7,6 +7,7 @@ from typing import Any
 from tunewise.benchmarks.figures import (
     UNDEFINED,
     Figure,
+    drop_above,
     paired_difference,
     ratio,
     smallest_visible_drop,
@@ -89,7 +90,8 @@ def compare_rights(
     share = sum(one) / n if n else None
     relative = at_most_all(drop.over(share)) if share else UNDEFINED
     floor = guessing or 0.0
-    above = drop.over(share - floor) if share is not None and share > floor and not guesses else UNDEFINED
+    both = sum(a and b for a, b in zip(one, other, strict=True))
+    above = drop_above(both, lost, gained, n, floor) if n and not guesses else UNDEFINED
     why = None
     if share is None:
         why = "no item was answered by both"

@@ -153,10 +153,13 @@ def offsets(found: dict[str, Any], prompt: str) -> Offsets:
     """Tokens of the prompt alone, in the completions format (tokens, token_logprobs, top_logprobs,
     text_offset).
 
-    Raises KeyError or TypeError for another shape, ValueError where the tokens do not make up the prompt.
+    A first token that the server put before the prompt (a tokenizer's BOS) is left out. Raises KeyError or
+    TypeError for another shape, ValueError where the tokens do not make up the prompt.
     """
     tokens, values = found["tokens"], found["token_logprobs"]
     best = found.get("top_logprobs") or [None] * len(tokens)
+    if tokens and values[0] is None and not prompt.startswith(tokens[0]):
+        tokens, values, best = tokens[1:], values[1:], best[1:]
     placed: Offsets = []
     begin = 0
     for token, value, top in zip(tokens, values, best, strict=True):

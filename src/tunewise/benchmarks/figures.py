@@ -91,6 +91,30 @@ def paired_difference(lost: int, gained: int, n: int, level: float = LEVEL) -> F
     return Figure(estimate, low, high)
 
 
+def drop_above(both: int, lost: int, gained: int, n: int, floor: float, level: float = LEVEL) -> Figure:
+    """(first - second) / (first - floor), shares of right answers, with Fieller's interval.
+
+    both, lost, gained: items right before and after, before only, after only. The divisor is measured on the
+    same items and varies with the drop; the interval holds the d for which after - (1 - d) before - d floor
+    has a mean of zero (Fieller 1954, JRSS B 16:175). Undefined where the first is not above ``floor``, its
+    ends also where that is not shown at ``level``.
+    """
+    first, change = (both + lost) / n - floor, (gained - lost) / n
+    if first <= 0:
+        return UNDEFINED
+    estimate = -change / first
+    k = float(norm.ppf((1 + level) / 2)) ** 2 / n
+    before = (both + lost) / n
+    spread = before * (1 - before)
+    moves = (lost + gained) / n - change * change
+    along = -lost / n - change * before
+    a, b, c = first * first - k * spread, first * change - k * along, change * change - k * moves
+    if a <= 0:
+        return Figure(estimate, None, None)
+    half = math.sqrt(max(0.0, b * b - a * c)) / a
+    return Figure(estimate, -b / a - half, -b / a + half)
+
+
 def crossing(falling: Callable[[float], float], level: float, low: float, high: float) -> float:
     """Where a falling function passes ``level`` between two places; the end where it does not."""
     for _ in range(60):

@@ -9,6 +9,8 @@ from tunewise.benchmarks.figures import Figure, ratio, share
 from tunewise.benchmarks.following import following_figures
 from tunewise.benchmarks.item import Benchmark, Item
 
+LARGEST_EXPONENT = 700.0  # of e, just below the largest float
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:
@@ -88,9 +90,9 @@ def figures(benchmark: Benchmark, items: Sequence[Any]) -> dict[str, Figure]:
 
 
 def exponential(figure: Figure) -> Figure:
-    """A figure on the logarithm's scale, back on its own."""
-    low, high = (None if x is None else math.exp(x) for x in (figure.low, figure.high))
-    return Figure(None if figure.estimate is None else math.exp(figure.estimate), low, high)
+    """A figure on the logarithm's scale, back on its own; undefined beyond what a float can hold."""
+    numbers = (figure.estimate, figure.low, figure.high)
+    return Figure(*(None if x is None or x > LARGEST_EXPONENT else math.exp(x) for x in numbers))
 
 
 def chance(benchmark: Benchmark, items: Sequence[Item]) -> float | None:

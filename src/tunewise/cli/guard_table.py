@@ -30,8 +30,11 @@ def print_rung(console: Console, name: str, guard: dict[str, Any]) -> None:
             f"{kept['scale']:g} of its strength.",
             soft_wrap=True,
         )
-    console.print(escape(budget_in_words(guard)), soft_wrap=True, style="dim")
-    console.print(timeline_table(guard))
+    if guard.get("off"):
+        console.print(escape(f"It was not read while training: {guard['off']}"), soft_wrap=True, style="dim")
+    else:
+        console.print(escape(budget_in_words(guard)), soft_wrap=True, style="dim")
+        console.print(timeline_table(guard))
     alarm = next((entry for entry in guard["timeline"] if entry["outcome"] == "alarm"), None)
     if alarm is not None and alarm.get("benchmarks"):
         console.print(f"At the alarm (step {alarm['step']}), on set A:")

@@ -62,6 +62,9 @@ def train(
         str | None, typer.Option(help="Trackers that TRL reports each step to, e.g. wandb,tensorboard.")
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address of the first node.")] = None,
+    guard: Annotated[
+        str | None, typer.Option(help="Forgetting guard: on, full (no time budget) or off.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Tune a model on the task's train part and check the result."""
@@ -69,7 +72,7 @@ def train(
     from tunewise.cli.terminal import progress_for
     from tunewise.training.launch import Launch
 
-    chosen: dict[str, Any] = {"method": method, "stage": stage, "seed": seed}
+    chosen: dict[str, Any] = {"method": method, "stage": stage, "seed": seed, "guard": guard}
     launch = Launch(processes, nodes, strategy, host)  # type: ignore[arg-type]
     if show:
         shown = package.show(task, rows=rows, **chosen)
@@ -83,7 +86,7 @@ def train(
                 "--method": method is not None, "--stage": stage != "sft", "--curve": curve,
                 "--mlflow": mlflow is not None, "--report-to": report_to is not None, "--dry-run": dry_run,
                 "--processes": processes != 1, "--nodes": nodes != 1, "--strategy": strategy != "ddp",
-                "--host": host is not None,
+                "--host": host is not None, "--guard": guard is not None,
             }
         )  # fmt: skip
         with progress_for(sys.stderr) as progress:

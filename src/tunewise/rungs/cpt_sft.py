@@ -72,8 +72,14 @@ class CptSft:
             checkpoints.write_json(home / "done.json", {"cpt": first, **second.facts()})
         second.door.close()
         facts = checkpoints.read_json(home / "done.json") or {}
+        facts["learning_curve"] = second.facts()["learning_curve"]  # may have been asked for since
         return PromptCandidate(
-            self.name, tuned.opened(bench, model), layout_of(bench), adapter=model, built=facts
+            self.name,
+            tuned.opened(bench, model),
+            layout_of(bench),
+            adapter=model,
+            built=facts,
+            curve=second.curve,
         )
 
 
@@ -124,6 +130,7 @@ def first_stage(bench: Workbench, home: Path, trainer: tuned.Trainer = train) ->
     """Continual pre-training as the task says it, in ``home``; its facts."""
     reading = reading_of(bench)
     base, general, recipe = reading.base, reading.general, reading.recipe
+    recipe = replace(recipe, precision=tuned_settings.begun_in(home, bench) or recipe.precision)
     for text in reading.notes():
         bench.progress.tell("note", text=text)
     said = {

@@ -20,7 +20,7 @@ from tunewise.evidence.metrics import METRICS, metric_of
 from tunewise.ladder import NotBuilt
 from tunewise.models.door import Answer, Door
 from tunewise.near import near_to, normalised, shingles
-from tunewise.rungs import tuned, tuned_settings
+from tunewise.rungs import tuned
 from tunewise.rungs.certified import in_general_data
 from tunewise.rungs.few_shot import FewShot
 from tunewise.rungs.few_shot_nearest import FewShotNearest
@@ -29,6 +29,7 @@ from tunewise.rungs.prompt import PromptCandidate, layout_of
 from tunewise.rungs.rag import Rag
 from tunewise.rungs.rung import Outlook, Rung, Workbench
 from tunewise.rungs.search import selection_items
+from tunewise.rungs.tuned_settings import FEWEST_ROWS, SELECTION_ITEMS
 from tunewise.rungs.zero_shot import ZeroShot
 from tunewise.task_scores import metric_context
 from tunewise.training.methods import Method
@@ -51,8 +52,8 @@ class Distilled:
         if bench.tune_door is None:
             return bench.tune_door_missing
         inputs = len(inputs_of(bench).kept)
-        if inputs < tuned.FEWEST_ROWS:
-            return f"{inputs} inputs for the teacher are too few to train on; it takes {tuned.FEWEST_ROWS}"
+        if inputs < FEWEST_ROWS:
+            return f"{inputs} inputs for the teacher are too few to train on; it takes {FEWEST_ROWS}"
         if (reason := rung_of(bench).cannot_help(for_teacher(bench))) is not None:
             return f"the teacher cannot be asked as {section.rung}: {reason}"
         return in_general_data(bench)
@@ -69,7 +70,7 @@ class Distilled:
         teacher = teacher_of(bench)
         lesson = lesson_of(bench, teacher)
         bench.progress.tell("note", text=f"{self.name}: {lesson.in_words(teacher)}")
-        if len(lesson.train) < tuned.FEWEST_ROWS:
+        if len(lesson.train) < FEWEST_ROWS:
             raise NotBuilt(
                 f"{len(lesson.train)} of the teacher's {lesson.asked} answers can be learnt from, too few to "
                 f"train on ({lesson.dropped_in_words()})"
@@ -78,7 +79,7 @@ class Distilled:
         built = tuned.build(own, method_of(bench), trainer)
         assert built.adapter is not None
         facts = {**built.facts(), "teacher": {**lesson.facts(teacher), **on_selection(bench, teacher)}}
-        return PromptCandidate(self.name, built.door, layout_of(bench), adapter=built.adapter, built=facts)
+        return replace(built, rung=self.name, layout=layout_of(bench), built=facts)
 
 
 def method_of(bench: Workbench) -> Method:
@@ -232,7 +233,7 @@ def forms_met(bench: Workbench, text: str) -> Iterator[bool]:
 
 def on_selection(bench: Workbench, teacher: PromptCandidate) -> dict[str, Any]:
     """The teacher's own score on the selection items that chose the student's checkpoint."""
-    items = selection_items(bench, tuned_settings.SELECTION_ITEMS)
+    items = selection_items(bench, SELECTION_ITEMS)
     answers = bench.ask(teacher.door, [teacher.request(item) for item in items], "selection")
     values = [bench.score(item, answer).value for item, answer in zip(items, answers, strict=True)]
     known = [value for value in values if value is not None]

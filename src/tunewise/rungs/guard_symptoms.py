@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.data import Message
-from tunewise.errors import DataError, SettingError
+from tunewise.errors import DataError, DoorError, SettingError
 from tunewise.models.door import Answer, Decoding, Door, Request
 from tunewise.rungs.rung import Workbench
 from tunewise.task_guard import HUB
@@ -65,7 +65,11 @@ class SymptomsSought:
         from tunewise.benchmarks.tasks import find
 
         if not self._prompts:
-            self._prompts = fitting(self.bench, items_of(find("ifeval"), self.folder))
+            try:
+                there = items_of(find("ifeval"), self.folder)
+            except DoorError as error:  # the hub cannot be reached: signs that stop nothing end nothing
+                raise DataError(str(error)) from error
+            self._prompts = fitting(self.bench, there)
             tune_door = self.bench.tune_door
             assert tune_door is not None
             self._base = self.ask(lambda: tune_door(None))
@@ -97,24 +101,30 @@ class SymptomsSought:
 
 
 def following(prompts: Sequence[Any], base: Sequence[Answer], tuned: Sequence[Answer]) -> dict[str, Any]:
-    """The sign on instructions that a rule can check: all of a prompt are followed."""
+    """The sign on instructions that a rule can check: all of a prompt followed. Errored pairs stay out."""
     from tunewise.benchmarks.figures import paired_difference
     from tunewise.benchmarks.instructions import followed
 
+    def follows(one: Any, answer: Answer) -> bool:
+        return all(followed(name, given, answer.text) for name, given in one.instructions)
+
     kept = [
-        [all(followed(name, given, answer.text) for name, given in one.instructions)
-         for one, answer in zip(prompts, answers, strict=True)]
-        for answers in (base, tuned)
-    ]  # fmt: skip
-    lost = sum(a and not b for a, b in zip(*kept, strict=True))
-    gained = sum(b and not a for a, b in zip(*kept, strict=True))
-    n = len(prompts)
+        (follows(one, a), follows(one, b))
+        for one, a, b in zip(prompts, base, tuned, strict=True)
+        if a.status != "errored" and b.status != "errored"
+    ]
+    n = len(kept)
+    lost, gained = kept.count((True, False)), kept.count((False, True))
     change = paired_difference(gained, lost, n, 0.99)
     return {
-        "name": "instructions", "about": "all instructions of a prompt are followed", "n": n,
-        "base": sum(kept[0]) / n, "tuned": sum(kept[1]) / n, "change": change.to_json(),
+        "name": "instructions",
+        "about": "all instructions of a prompt are followed",
+        "n": n,
+        "base": sum(a for a, _ in kept) / n if n else None,
+        "tuned": sum(b for _, b in kept) / n if n else None,
+        "change": change.to_json(),
         "fires": change.high is not None and change.high < 0,
-    }  # fmt: skip
+    }
 
 
 def fitting(bench: Workbench, prompts: Sequence[Any]) -> list[Any]:

@@ -16,8 +16,8 @@ from tunewise.rungs.rung import Workbench
 from tunewise.task_guard import HUB
 from tunewise.task_guard import Guard as GuardSettings
 from tunewise.training.guard import GuardSpec
-from tunewise.training.guard_check import Served, some_of
-from tunewise.training.guard_items import gather_items
+from tunewise.training.guard_check import Served
+from tunewise.training.guard_items import gather_items, some_of
 from tunewise.training.methods import Method
 from tunewise.training.recipe import Snapshot
 from tunewise.training.repair import SCALES, write_scaled
@@ -26,6 +26,7 @@ NO_DATA = (
     "no general benchmark data is named: set guard.data to a folder that holds at least three benchmarks "
     "(hellaswag, piqa, arc_easy, lambada, ...), or to hub"
 )
+CHECK_ITEMS = 200  # of set B at least, however few a checkpoint could afford: they show a drop of 20 %
 Scorer = Callable[[Snapshot], float | None]
 
 
@@ -166,11 +167,12 @@ class Aftermath:
         return some_of(items.a, items, self.guard["used"], self.guard["items"])
 
     def check(self, tuned: Path) -> dict[str, Any]:
-        """What is handed over, on set B: fresh items, as many as a checkpoint has at most."""
+        """What is handed over, on set B: fresh items, as many as a checkpoint has, or CHECK_ITEMS."""
         assert self.guarding.spec is not None
         began = time.perf_counter()
         items = self.guarding.spec.items
-        found = self.served.compare(tuned, some_of(items.b, items, self.guard["used"], self.guard["items"]))
+        most = max(self.guard["items"], CHECK_ITEMS)
+        found = self.served.compare(tuned, some_of(items.b, items, self.guard["used"], most))
         self.took(began)
         return found
 
@@ -267,6 +269,8 @@ def verdict_of(guard: Mapping[str, Any]) -> tuple[str, str]:
             return "clear", f"{drop_in_words(reading)} on {place}"
     seen = guard["smallest_visible_drop"]
     can = "no drop" if seen is None else f"a drop of {100 * seen:.0f} % or more"
+    if guard.get("off"):
+        can = "only large drops"
     said = [f"{drop_in_words(r)} on {place}" for place, r in readings if r and r["outcome"]]
     shown = said[0] if said else "nothing was read"
     return "not_proved", f"{shown}; so few items show {can} (guard: full reads all)"
@@ -289,8 +293,10 @@ def point_in_words(row: Mapping[str, Any]) -> str:
 
 
 def advice_of(bench: Workbench, method: Method, guard: Mapping[str, Any], rate: float) -> list[str]:
-    """What to change after an alarm, with the figures of this run."""
+    """What to change after an alarm, at a checkpoint or on set B, with the figures of this run."""
     entry = next((entry for entry in guard["timeline"] if entry["outcome"] == "alarm"), None)
+    if entry is None and (guard.get("check") or {}).get("outcome") == "alarm":
+        entry = guard["kept"]
     if entry is None:
         return []
     training = bench.task.training

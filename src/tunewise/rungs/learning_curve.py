@@ -9,6 +9,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -19,6 +20,7 @@ from tunewise.progress import Progress
 from tunewise.rungs.prompt import PromptCandidate
 from tunewise.rungs.rung import Workbench
 from tunewise.rungs.search import selection_items
+from tunewise.rungs.tuned_settings import FEWEST_ROWS
 from tunewise.training import checkpoints
 
 SHARES = (0.25, 0.5)
@@ -33,16 +35,6 @@ def outlook_epochs(curve: bool) -> float:
     return 1.0 + (sum(SHARES) if curve else 0.0)
 
 
-def wanted(setting: bool | str, score: float | None, target: float) -> bool:
-    """Whether the curve is measured. ``auto``: where the score on selection misses the target.
-
-    Where it does not, whether more rows would help is an idle question, and a dear one.
-    """
-    if setting == "auto":
-        return score is not None and score < target
-    return setting is True
-
-
 def not_measured(facts: Mapping[str, Any]) -> dict[str, str]:
     """What stands in the place of the curve, with what it would cost."""
     seconds = sum(SHARES) * facts["seconds"]
@@ -53,25 +45,29 @@ def not_measured(facts: Mapping[str, Any]) -> dict[str, str]:
     return {"not_measured": said}
 
 
-def learning_curve(bench: Workbench, whole: PromptCandidate, build: Build) -> dict[str, Any]:
+def learning_curve(bench: Workbench, home: Path, whole: PromptCandidate, build: Build) -> dict[str, Any]:
     """The points at 25, 50 and 100 %, the paired difference of the last two, and what it says; JSON-able.
 
-    build: builds the rung on a workbench. A finished curve is found again. Raises what ``build`` raises.
+    home: the folder of the whole build. build: builds the rung on a workbench. A finished curve is found
+    again. Raises what ``build`` raises.
     """
     facts = whole.facts()
     items = selection_items(bench, ITEMS)
     depends = {"of": facts, "items": [item.key for item in items]}
     mark = hashlib.sha256(repr(depends).encode()).hexdigest()
-    found = checkpoints.read_json(bench.folder / FILE)
+    found = checkpoints.read_json(home / FILE)
     if found is not None and found["mark"] == mark:
         return {name: value for name, value in found.items() if name != "mark"}
     if not items:
         return {"not_measured": "whether more rows would help is unknown: there are no selection items"}
-    points, scores = [], []
     rows = shuffled(bench)
+    if (fewest := round(SHARES[0] * len(rows))) < FEWEST_ROWS:
+        said = f"whether more rows would help is unknown: a quarter of {len(rows)} rows is {fewest}, too few"
+        return {"not_measured": said}
+    points, scores = [], []
     for share in SHARES:
         some = tuple(rows[: round(share * len(rows))])
-        folder = bench.folder / "curve" / f"{share:.0%}"
+        folder = home / "curve" / f"{share:.0%}"
         candidate = build(part_of(bench, some, folder))
         scores.append(scores_of(bench, candidate, items))
         points.append(point(share, len(some), scores[-1], candidate.facts()))
@@ -80,8 +76,8 @@ def learning_curve(bench: Workbench, whole: PromptCandidate, build: Build) -> di
     points.append(point(1.0, len(rows), scores[-1], facts))
     gain = difference(bench, scores[-2], scores[-1])
     curve = {"items": len(items), "points": points, "gain": asdict(gain), "says": says(gain)}
-    checkpoints.write_json(bench.folder / FILE, {"mark": mark, **curve})
-    shutil.rmtree(bench.folder / "curve", ignore_errors=True)
+    checkpoints.write_json(home / FILE, {"mark": mark, **curve})
+    shutil.rmtree(home / "curve", ignore_errors=True)
     return curve
 
 
@@ -103,7 +99,7 @@ def part_of(bench: Workbench, rows: Sequence[Example], folder: Any) -> Workbench
 
 
 class Aside:
-    """Tells of the steps of a part's training as of something tried, not as of the run's own."""
+    """Tells of the steps of a part's training as of something tried. ``trains`` keeps clock and caps."""
 
     def __init__(self, progress: Progress, rows: int) -> None:
         self.progress, self.rows = progress, rows
@@ -114,7 +110,7 @@ class Aside:
             self.progress.tell(event, **facts)
             return
         text = f"learning curve, {self.rows} rows: step {facts['step']} of {facts['steps']}"
-        self.progress.tell("building", rung=facts.get("rung"), text=text)
+        self.progress.tell("building", rung=facts.get("rung"), text=text, trains=True)
 
 
 def scores_of(bench: Workbench, candidate: PromptCandidate, items: Sequence[Example]) -> list[float]:

@@ -127,7 +127,8 @@ class PromptCandidate:
 
     retriever: needed when ``layout.passages`` > 0. nearest: needed when ``layout.nearest`` > 0.
     adapter: folder of the adapter that ``door`` was opened with; it is saved along.
-    built: facts about the choice, JSON-able, as ``facts`` hands them on.
+    built: facts about the choice, JSON-able, as ``facts`` hands them on. curve: measures the learning curve
+    of a tuned rung; None where it is measured already, or is not wanted.
     """
 
     rung: str
@@ -137,6 +138,7 @@ class PromptCandidate:
     nearest: NearestShots | None = None
     adapter: Path | None = None
     built: Mapping[str, Any] = field(default_factory=dict)
+    curve: Callable[[], dict[str, Any]] | None = field(default=None, compare=False)
 
     def request(self, example: Example) -> Request:
         """See Candidate. Raises DataError when even the bare prompt passes the context window."""

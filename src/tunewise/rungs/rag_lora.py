@@ -62,9 +62,7 @@ class RagLora:
         built = tuned.build(own, method_of(bench), trainer)
         assert built.adapter is not None
         facts = {**built.facts(), **found, "k": layout.passages, "taught": taught.facts()}
-        return PromptCandidate(
-            self.name, built.door, layout, retriever=retriever, adapter=built.adapter, built=facts
-        )
+        return replace(built, rung=self.name, layout=layout, retriever=retriever, built=facts)
 
 
 def method_of(bench: Workbench) -> Method:

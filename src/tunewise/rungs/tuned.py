@@ -21,15 +21,15 @@ from tunewise.rungs.prompt import PromptCandidate, PromptLayout, layout_of
 from tunewise.rungs.rung import Outlook, Workbench
 from tunewise.rungs.search import selection_items
 from tunewise.rungs.tuned_rows import LocalWeights, check_before, prepared, rows_of
-from tunewise.rungs.tuned_settings import SELECTION_ITEMS, model_named, settings_of
+from tunewise.rungs.tuned_settings import FEWEST_ROWS, SELECTION_ITEMS, begun_in, model_named, settings_of
 from tunewise.training import checkpoints, trust
 from tunewise.training.forgetting import causes
+from tunewise.training.guard import checked_after
 from tunewise.training.measured import against_estimate
 from tunewise.training.methods import DEFAULTS, Method
 from tunewise.training.mixing import Mix
 from tunewise.training.recipe import Recipe, Snapshot, Trained, train
 
-FEWEST_ROWS = 8
 FINALISTS = 2
 PROBES = 3
 Trainer = Callable[..., Trained]
@@ -72,6 +72,7 @@ def build(bench: Workbench, method: Method, trainer: Trainer = train) -> PromptC
     layout = layout_of(bench)
     guarding = guarding_of(bench, here=getattr(trainer, "func", trainer) is train)
     settings = {**settings_of(bench, base, layout, method), **guarding.settings_json()}
+    settings["recipe"]["precision"] = begun_in(home, bench) or settings["recipe"]["precision"]
     if thrown_away := checkpoints.begin(home, settings, refuse=bench.refuse_changes):
         text = f"{method}: training starts anew, since settings changed: " + "; ".join(thrown_away)
         bench.progress.tell("note", text=text)
@@ -84,8 +85,7 @@ def build(bench: Workbench, method: Method, trainer: Trainer = train) -> PromptC
         else train_and_choose(bench, base, layout, method, settings, trainer, guarding)
     )
     candidate = candidate_at(bench, layout, tuned_folder(home, method), method, facts)
-    curve = curve_of(bench, candidate, method, trainer)
-    return replace(candidate, built={**facts, "learning_curve": curve})
+    return with_curve(bench, candidate, method, trainer)
 
 
 def other_versions(changed: str) -> str:
@@ -96,12 +96,23 @@ def other_versions(changed: str) -> str:
     )
 
 
-def curve_of(bench: Workbench, whole: PromptCandidate, method: Method, trainer: Trainer) -> dict[str, Any]:
-    """The learning curve where the task asks for it or the target is missed, else what it would cost."""
-    facts, task = whole.facts(), bench.task
-    if not learning_curve.wanted(task.training.curve, facts["selection_score"], task.target):
-        return learning_curve.not_measured(facts)
-    return learning_curve.learning_curve(bench, whole, lambda part: build(part, method, trainer))
+def with_curve(bench: Workbench, whole: PromptCandidate, method: Method, trainer: Trainer) -> PromptCandidate:
+    """The candidate with its learning curve where the task asks for one, else with what it would cost.
+
+    ``auto``: with a way to measure it, for who knows the verdict.
+    """
+    setting = bench.task.training.curve
+
+    def measured() -> dict[str, Any]:
+        def part(some: Workbench) -> PromptCandidate:
+            return build(some, method, trainer)
+
+        return learning_curve.learning_curve(bench, bench.folder / method, whole, part)
+
+    if setting is True:
+        return whole.with_facts(learning_curve=measured())
+    said = whole.with_facts(learning_curve=learning_curve.not_measured(whole.facts()))
+    return replace(said, curve=measured) if setting == "auto" else said
 
 
 def tuned_folder(home: Path, method: Method) -> Path:
@@ -203,7 +214,9 @@ def aftermath_of(
 ) -> Aftermath | None:
     """What a guarded run still has to go through; None for one without a guard, whose reason is kept."""
     guard = trained.guard
-    if guard is None or guard["off"] is not None:
+    if guard is None or guarding.spec is None:
+        return None
+    if guard["off"] is not None and not checked_after(guard, guarding.spec.items):
         return None
     return Aftermath(
         bench=bench,

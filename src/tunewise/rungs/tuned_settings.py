@@ -4,7 +4,8 @@ import hashlib
 import json
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 from tunewise.data import read_examples
 from tunewise.errors import TunewiseError
@@ -13,10 +14,12 @@ from tunewise.rungs.replay import keys_of
 from tunewise.rungs.rung import Workbench
 from tunewise.rungs.search import selection_items
 from tunewise.rungs.tuned_rows import LocalWeights, messages_of
+from tunewise.training import checkpoints
 from tunewise.training.methods import DEFAULTS, Method
-from tunewise.training.precision import best_precision
+from tunewise.training.precision import Precision, best_precision
 from tunewise.training.recipe import KL_ROWS, Recipe
 
+FEWEST_ROWS = 8  # to train on
 SELECTION_ITEMS = 40  # answered by each finalist
 LENGTH_ESTIMATED = 1024  # tokens of a row, where the task sets no length
 
@@ -63,7 +66,7 @@ def recipe_of(bench: Workbench, method: Method) -> Recipe:
         rank=training.lora_rank,
         batch_size=training.batch_size,
         seed=bench.seed,
-        precision=best_precision(),
+        precision=best_precision() if training.precision == "auto" else training.precision,
         method=method,
         schedule=training.schedule or defaults.schedule,
         targets=training.lora_targets,
@@ -73,6 +76,17 @@ def recipe_of(bench: Workbench, method: Method) -> Recipe:
         kl_rows=training.kl.rows if training.kl is not None else KL_ROWS,
         patience=training.patience or 0,
     )
+
+
+def begun_in(home: Path, bench: Workbench) -> Precision | None:
+    """The precision that a training in ``home`` was begun in, where the task leaves it open; else None.
+
+    Another machine goes on in it, and finds what is finished, in place of training anew.
+    """
+    kept: Any = checkpoints.read_json(home / "settings.json") or {}
+    before = kept.get("recipe", {}).get("precision")
+    known: tuple[Precision, ...] = get_args(Precision)
+    return next((one for one in known if one == before and bench.task.training.precision == "auto"), None)
 
 
 def settings_of(bench: Workbench, base: LocalWeights, layout: PromptLayout, method: Method) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,15 @@ def mark_whole(folder: Path) -> None:
     """Put size and SHA-256 of every file of ``folder`` into its mark, all of them on disk before."""
     files = {}
     for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MARK):
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
+        sync(file)
         files[file.relative_to(folder).as_posix()] = [file.stat().st_size, file_sha256(file)]
     write_json(folder / MARK, {"files": files})
+
+
+def sync(file: Path) -> None:
+    """Have the disk hold what was written to ``file``."""
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
 
 
 def is_whole(folder: Path) -> bool:
@@ -117,27 +122,50 @@ def publish(folder: Path, write: Callable[[Path], None]) -> None:
 
     What was at ``folder`` before is replaced. Raises StoreError when the disk refuses.
     """
-
-    def write_and_mark(part: Path) -> None:
+    with part_beside(folder, folder) as part:
         write(part)
         mark_whole(part)
-
-    put_in_place(folder, write_and_mark)
-
-
-def put_in_place(folder: Path, write: Callable[[Path], None]) -> None:
-    """As ``publish``, without a mark: for folders that other programs read."""
-    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        part.mkdir(parents=True)
-        write(part)
         if folder.exists():
             (folder / MARK).unlink(missing_ok=True)
             shutil.rmtree(folder)
         part.rename(folder)
-    except OSError as error:
+
+
+def fill(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill ``folder``, which is empty or not there, for other programs to read: no mark.
+
+    A folder that is there may be a mount or a link: it is filled from within, the largest file last. Raises
+    StoreError when the disk refuses.
+    """
+    folder = folder.resolve()
+    with part_beside(folder, folder / "export" if folder.exists() else folder) as part:
+        write(part)
+        for file in part.iterdir():
+            sync(file)
+        if not folder.exists():
+            part.rename(folder)
+            return
+        for file in sorted(part.iterdir(), key=lambda file: file.stat().st_size):
+            file.rename(folder / file.name)
+
+
+@contextlib.contextmanager
+def part_beside(folder: Path, place: Path) -> Iterator[Path]:
+    """A new folder beside ``place`` to write into, gone afterwards, as are those that a kill left there.
+
+    folder: named where the disk refuses.
+    """
+    from safetensors import SafetensorError
+
+    for left in place.parent.glob(f".{place.name}.*.part"):
+        shutil.rmtree(left, ignore_errors=True)
+    part = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        part.mkdir(parents=True)
+        yield part
+    except (OSError, SafetensorError) as error:
         raise StoreError(
-            f"{folder} could not be written: {error}. Free some space, then run again."
+            f"{folder} could not be written: {error}. Free some space or name another folder, then run again."
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -205,7 +233,7 @@ def begin(home: Path, settings: Mapping[str, Any], *, refuse: bool = False) -> l
         )
     for name in ("done.json", "settings.json"):
         (home / name).unlink(missing_ok=True)
-    for name in (*TUNED, LAST, "work"):
+    for name in (*TUNED, LAST, "work", "curve"):
         shutil.rmtree(home / name, ignore_errors=True)
     write_json(home / "settings.json", settings)
     return said

@@ -10,6 +10,7 @@ has follows from time alone: ``time_share`` of the training time, as far as that
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tunewise.benchmarks.guard_test import FEWEST, GuardReading, GuardTest
 from tunewise.benchmarks.kept import KeptScores
 from tunewise.progress import Progress
 from tunewise.training import checkpoints
-from tunewise.training.guard_items import FOR_SMALL_MODELS, Asked, GuardItems
+from tunewise.training.guard_items import FOR_SMALL_MODELS, Asked, GuardItems, some_of
 from tunewise.training.guard_reading import LiveReader, Read, beside, early_warning, standing
 
 CHECKPOINTS = 4
@@ -48,12 +49,21 @@ class GuardSpec:
 class Guard:
     """The guard of one run. ``place``: where what was measured is kept (``guard.json``).
 
-    off: why nothing is read, None while it is on. stopped_at: the step of the alarm that ended the run.
+    precision: of the training, in which the model is read as well. off: why nothing is read, None while it is
+    on. stopped_at: the step of the alarm that ended the run.
     """
 
-    def __init__(self, spec: GuardSpec, place: Path, steps: int, method: str, progress: Progress) -> None:
+    def __init__(
+        self,
+        spec: GuardSpec,
+        place: Path,
+        steps: int,
+        method: str,
+        progress: Progress,
+        precision: str = "fp32",
+    ) -> None:
         self.spec, self.place, self.wanted = spec, place, steps
-        self.method, self.progress = method, progress
+        self.method, self.progress, self.precision = method, progress, precision
         self.state: dict[str, Any] = checkpoints.read_json(place) or {}
         self._reader: LiveReader | None = None
         self._asked: list[Asked] = []
@@ -93,7 +103,8 @@ class Guard:
         """
         if self.spec.base is not None:
             layout = "nf4" if self.method == "qlora" else str(model.dtype)
-            self._kept = KeptScores(f"{self.spec.base}-training-{layout}-{model.device.type}")
+            read = f"{layout}-{self.precision}-{model.device.type}"
+            self._kept = KeptScores(f"{self.spec.base}-training-{read}")
         if not self.off:
             self._reader = LiveReader(model, tokenizer, window, self.spec.items.benchmarks)
         if not self.state:
@@ -134,7 +145,7 @@ class Guard:
             state["base"] = [asdict(read) for read in base]
             rows = standing(spec.items.benchmarks, chosen, base)
             state["benchmarks"] = [
-                row if row["name"] in used else before
+                {**row, "used": True, "why": None} if row["name"] in used else before  # the pilot decided
                 for row, before in zip(rows, state["benchmarks"], strict=True)
             ]
         return {
@@ -197,6 +208,13 @@ class Guard:
             self.state["items"] = items
             text = f"{self.method}: training is faster than foreseen: {items} items a checkpoint"
             self.progress.tell("note", text=f"{text}; smallest drop it can see: {self.visible_in_words()}")
+        share = FEWEST * self.state["checkpoints"] * self.state["seconds_per_item"] / max(training, 1e-9)
+        if self.state["items"] == FEWEST and share > self.spec.time_share:
+            self.progress.tell(
+                "note",
+                text=f"{self.method}: the guard will take about {share:.0%} of the training time and not "
+                f"{self.spec.time_share:.0%}: the test takes {FEWEST} items at each checkpoint or more",
+            )
         self.state["settled"] = True
 
     @property
@@ -265,7 +283,10 @@ class Guard:
         if said and not set(self.state["used"]) >= set(FOR_SMALL_MODELS[:3]):
             said.append(f"small models are above chance on {', '.join(FOR_SMALL_MODELS)}")
         if self.off:
-            return "; ".join([f"{self.method}: the guard is off: {self.off}", *said])
+            plan = f"{self.method}: the guard is off while training: {self.off}"
+            if checked_after(self.state, self.spec.items):
+                plan += "; what comes out is checked on fresh items"
+            return "; ".join([plan, *said])
         if len(self.state["used"]) < 3:
             said.append("fewer than three benchmarks: what is lost elsewhere is not seen")
         share = (
@@ -302,6 +323,11 @@ def smallest_drop(guard: Guard) -> float | None:
     base = guard.base
     right = min(0.99, sum(read.right for read in base) / len(base))  # undefined where nothing can be gained
     return guard.test.smallest_visible_drop(right)
+
+
+def checked_after(guard: Mapping[str, Any], items: GuardItems) -> bool:
+    """Whether what a run hands over can be tested on set B, also where there was no time to watch it."""
+    return bool(guard["used"]) and len(some_of(items.b, items, guard["used"], FEWEST)) == FEWEST
 
 
 def why_off(used: list[str], there: int, items: int, time_share: float | None) -> str | None:

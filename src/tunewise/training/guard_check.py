@@ -60,9 +60,3 @@ class Served:
             scorer.close()
         benchmarks = self.items.benchmarks
         return [as_read(benchmarks[one.benchmark], item) for one, item in zip(asked, found, strict=True)]
-
-
-def some_of(asked: Sequence[Asked], items: GuardItems, used: Sequence[str], most: int) -> list[Asked]:
-    """The first ``most`` items of the benchmarks that are used, in their order."""
-    names = [benchmark.name for benchmark in items.benchmarks]
-    return [one for one in asked if names[one.benchmark] in used][:most]

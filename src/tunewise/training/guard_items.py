@@ -104,3 +104,9 @@ def mixed(lists: Sequence[Sequence[Item]]) -> tuple[Asked, ...]:
     """All items in one fixed order in which every stretch has its share of each benchmark."""
     order = interleaved({f"{place:03d}": len(items) for place, items in enumerate(lists) if items})
     return tuple(Asked(int(name), lists[int(name)][number]) for name, number in order)
+
+
+def some_of(asked: Sequence[Asked], items: GuardItems, used: Sequence[str], most: int) -> list[Asked]:
+    """The first ``most`` items of the benchmarks that are used, in their order."""
+    names = [benchmark.name for benchmark in items.benchmarks]
+    return [one for one in asked if names[one.benchmark] in used][:most]

@@ -66,7 +66,7 @@ def open_base(base: Path, recipe: "Recipe") -> Any:
 def open_in_4_bits(base: Path) -> Any:
     """The base in NF4 with double quantisation (Dettmers et al., "QLoRA", NeurIPS 2023, section 3), frozen.
 
-    Matrices are multiplied in fp32 on a CPU and in bf16 on a GPU. Raises SettingError without bitsandbytes,
+    Layers are unpacked to fp32 on a CPU and to bf16 on a GPU. Raises SettingError without bitsandbytes,
     or where it has no 4-bit kernels for the device.
     """
     import torch

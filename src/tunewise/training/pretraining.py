@@ -72,11 +72,11 @@ def pretrain(
         rows = corpus.train + general.train
         mix = plan_mix(len(corpus.train), len(general.train), share, recipe.epochs)
         progress.tell("note", text=f"cpt: {mix.in_words()}")
+    trained = trainer(base, rows, texts["domain"], recipe, home / "work", progress, mix=mix)
     before = checkpoints.read_json(home / "before.json")
-    if before is None:
+    if before is None:  # of the base on disk: measured here, so that what cannot train says so at once
         before = losses(base, texts, recipe)
         checkpoints.write_json(home / "before.json", before)
-    trained = trainer(base, rows, texts["domain"], recipe, home / "work", progress, mix=mix)
     chosen = min(trained.snapshots, key=lambda s: math.inf if s.held_out_loss is None else s.held_out_loss)
     checks = hand_over(base, chosen, home / MODEL, recipe, [*corpus.held_out, *corpus.train][:PROBES])
     after = losses(home / MODEL, texts, recipe)

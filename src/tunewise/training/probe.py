@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.errors import SettingError
+from tunewise.training.precision import best_precision, products
 
 MEASURED_STEPS = 2
 
@@ -95,16 +96,17 @@ def probe(folder: Path, setup: ProbeSetup, steps: int = 1 + MEASURED_STEPS) -> P
 def step(model: Any, optimizer: Any, rows: Any) -> None:
     """Forward, backward, optimizer; gradients are let go at the end, as trainers do.
 
-    Beside an adapter in fp32 a GPU multiplies in bf16 (autocast), as trainers do: without it every adapted
-    layer would keep its input once more in fp32.
+    In the precision of a training. Beside an adapter in fp32 a GPU multiplies in bf16 (autocast), as trainers
+    do: without it every adapted layer would keep its input once more in fp32.
     """
     import torch
 
     if rows.is_cuda:
         torch.cuda.synchronize()
-    with torch.autocast(rows.device.type, torch.bfloat16, enabled=rows.is_cuda):
-        loss = model(input_ids=rows, labels=rows, use_cache=False).loss
-    loss.backward()
+    with products(best_precision()):
+        with torch.autocast(rows.device.type, torch.bfloat16, enabled=rows.is_cuda):
+            loss = model(input_ids=rows, labels=rows, use_cache=False).loss
+        loss.backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     if rows.is_cuda:

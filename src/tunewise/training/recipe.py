@@ -178,7 +178,8 @@ def train(
         wanted = total_steps(in_epoch, recipe)
         shape = (steps_per_epoch(in_epoch, recipe), wanted, tokens_per_epoch(rows, mix))
         loading = round(time.monotonic() - started, 2)
-        watcher = Guard(guard, work / "guard.json", wanted, recipe.method, progress) if guard else None
+        place = work / "guard.json"
+        watcher = Guard(guard, place, wanted, recipe.method, progress, recipe.precision) if guard else None
         watch = Watch(work, held_out, recipe, shape, progress, save_seconds, watcher)
         watch.memory.others = others
         early = stopped_early(snapshots_in(work), shape[0], recipe.patience)

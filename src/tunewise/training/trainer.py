@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from torch.utils.data import Sampler
 from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from tunewise.errors import WorldError
+from tunewise.errors import StoreError, WorldError
 from tunewise.models import weights
 from tunewise.progress import Progress, Silent
 from tunewise.training import checkpoints, lean, mixing, trust
@@ -38,6 +39,9 @@ from tunewise.training.recipe import WARMUP_SHARE, Recipe
 
 if TYPE_CHECKING:
     from tunewise.training.watch import Watch
+
+
+WRITE_FAILED = ("PytorchStreamWriter", "iostream error")  # what torch says of a full disk
 
 
 @dataclass(eq=False)
@@ -297,6 +301,13 @@ def run(
     try:
         with products(recipe.precision), lean.installed(model) if recipe.lean else contextlib.nullcontext():
             trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(said in str(error) for said in WRITE_FAILED):
+            raise
+        raise StoreError(
+            f"{watch.work}: a checkpoint could not be written: {error}. {watch.last_good()} Free some space, "
+            "then run again."
+        ) from error
     finally:
         watch.memory.close()
         watch.trainer = None  # they hold each other, and the trainer the weights
