@@ -141,6 +141,16 @@ class Store:
             ).fetchone()
         return None if row is None else answer_of(row)
 
+    def failure(self, key: str) -> Answer | None:
+        """The latest errored answer to this request; None without one."""
+        with self._lock, failures_in_words(self.path):
+            row = self._connection.execute(
+                f"SELECT {ANSWER_COLUMNS} FROM failures WHERE key = ? AND status = 'errored' "
+                "ORDER BY seq DESC LIMIT 1",
+                (key,),
+            ).fetchone()
+        return None if row is None else answer_of(row)
+
     def record_call(
         self,
         key: str,

@@ -15,7 +15,7 @@ from tunewise.data import Example, Message
 from tunewise.errors import BudgetEnded, DoorError, StoreError
 from tunewise.evidence.flight import answer_all
 from tunewise.evidence.judgement import make_test
-from tunewise.evidence.records import Score
+from tunewise.evidence.records import Outcome, Score
 from tunewise.evidence.runner import Runner, more_alike
 from tunewise.models.door import Answer, Decoding, Price, Request
 from tunewise.progress import Silent
@@ -138,6 +138,21 @@ def test_an_errored_answer_is_handed_over_and_asked_again_by_the_next_step(runne
     assert [a.status for a in runner.ask(door, requests, "selection", "")] == ["ok"] * 5
     assert Counter(door.asked)["item 3"] == 2
     assert len(door.asked) == 6
+
+
+def test_what_errored_in_a_search_stays_so_once_the_rungs_items_were_opened(runner, store):
+    broken = {"item 0"}
+    door = RecordingDoor(say=lambda text: Answer("", "errored", error="down") if text in broken else "yes")
+
+    def status(rung):
+        return runner.ask(door, [a_request("item 0")], "selection", rung)[0].status
+
+    assert status("few-shot") == "errored"
+    store.record_outcome("few-shot", Outcome("0", 0, "scored", 1.0, "yes", None, None, 0.1, None))
+    broken.clear()
+    assert status("few-shot") == "errored"
+    assert status("rag") == "ok"
+    assert door.asked == ["item 0", "item 0"]
 
 
 def test_batches_are_as_large_as_the_door_allows_and_shared_out_over_its_threads(runner):

@@ -84,9 +84,12 @@ class Flight:
     they return. Requests on record are not sent; equal requests are sent once. At most
     ``door.concurrency`` batches of ``door.batch_size`` are under way. On leaving, nothing new is sent
     and what is under way is waited for, so that no answer that was paid for is lost.
+
+    errors_stand: a request that errored before is not sent again; its error is its answer.
     """
 
-    def __init__(self, hands: Hands, door: Door, purpose: str, rung: str) -> None:
+    def __init__(self, hands: Hands, door: Door, purpose: str, rung: str, errors_stand: bool = False) -> None:
+        self._errors_stand = errors_stand
         self._hands = hands
         self._door = door
         self._purpose = purpose
@@ -128,6 +131,8 @@ class Flight:
             self._labels[key].append(label)
             return
         answer = self._answers.get(key) or self._hands.store.call(key)
+        if answer is None and self._errors_stand:
+            answer = self._hands.store.failure(key)
         if answer is not None:
             self._answers[key] = answer
             self._ready.append(Landed(label, key, answer))

@@ -71,10 +71,13 @@ class Runner:
     def ask(self, door: Door, requests: Sequence[Request], purpose: str, rung: str) -> list[Answer]:
         """One answer per request, in order. Equal requests are sent once; those on record not at all.
 
-        A request whose retries failed has an answer of status ``errored``; the next run asks it again.
+        A request whose retries failed has an answer of status ``errored``; the next run asks it again. On
+        selection only until the rung's certification items were opened: with another answer a search could
+        choose another candidate, after the items of the first were seen.
         """
         answers: dict[int, Answer] = {}
-        with Flight(self._hands, door, purpose, rung) as flight:
+        opened = purpose == "selection" and bool(self._hands.store.outcomes(rung))
+        with Flight(self._hands, door, purpose, rung, errors_stand=opened) as flight:
             for place, request in enumerate(requests):
                 flight.want(place, request)
             while len(answers) < len(requests):
