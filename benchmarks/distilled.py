@@ -26,7 +26,7 @@ target: 0.9
 decoding: {{max_new_tokens: 16}}
 model: {model}
 teacher: {{rung: few-shot-nearest, inputs: unlabelled.jsonl}}
-training: {{epochs: {epochs}}}
+training: {{epochs: {epochs}, curve: false}}
 """
 
 

@@ -32,7 +32,7 @@ target: 0.4
 knowledge: {{documents: documents}}
 decoding: {{max_new_tokens: 32}}
 model: {model}
-training: {{epochs: {epochs}, retrieval: {{passages: {passages}, present: 0.8}}}}
+training: {{epochs: {epochs}, curve: false, retrieval: {{passages: {passages}, present: 0.8}}}}
 """
 
 
