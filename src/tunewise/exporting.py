@@ -5,6 +5,7 @@ base and written as a whole model in safetensors, which plain transformers loads
 """
 
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,13 @@ from tunewise.inputs import read_decision
 # What --max-lora-rank takes: MaxLoRARanks in vllm/config/lora.py. Fully trained layers, biases and DoRA are
 # what its adapter loader refuses (vllm/lora/peft_helper.py).
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+# Linear layers of its language models that take adapters: their names in Hugging Face's checkpoints, which
+# packed_modules_mapping of vllm/model_executor/models/*.py joins, and the older ones of GPT-2, NeoX and Phi.
+VLLM_TARGETS = (
+    "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "qkv_proj", "gate_up_proj",
+    "out_proj", "fc1", "fc2", "c_attn", "c_proj", "c_fc", "query_key_value", "dense", "dense_h_to_4h",
+    "dense_4h_to_h",
+)  # fmt: skip
 METHODS = (
     "lora",
     "qlora",
@@ -59,17 +67,17 @@ def export(
 
     run: a folder of ``decide`` or of ``train``. rung: which, where several were tuned. merge: an adapter
     becomes a whole model. beside: folders of adapters exported before, which the line that starts vLLM serves
-    on the same base. A call that is cut off leaves nothing at ``out``. Raises RunError when nothing was tuned
-    there or its base is gone, SettingError when ``out`` exists or when one of ``beside`` is no adapter of
-    this base, StoreError when the disk refuses.
+    on the same base. A call that is cut off leaves nothing at a new ``out``. Raises RunError when nothing was
+    tuned there or its base is gone, SettingError when ``out`` exists or when one of ``beside`` is no adapter
+    of this base, StoreError when the disk refuses.
     """
-    from tunewise.training.checkpoints import fill
+    from tunewise.training.checkpoints import fill, is_part
     from tunewise.training.pretraining import merge as merge_into
 
     home = find_tuned(Path(run), rung)
     base, name = base_of(Path(run))
     into = Path(out) if out is not None else Path(run) / "export"
-    if into.exists() and any(into.iterdir()):
+    if into.exists() and any(not is_part(path) for path in into.iterdir()):
         raise SettingError(f"{into} exists already and is not empty; name another folder with --out")
     if beside and (merge or home.name == "model"):
         raise SettingError("--beside serves adapters on one base, and this is a whole model")
@@ -85,7 +93,7 @@ def export(
     if kind == "adapter":
         config = json.loads((into / "adapter_config.json").read_text(encoding="utf-8"))
         problems = vllm_problems(config)
-        rank = vllm_rank(max(int(one["r"]) for one in (config, *others)))
+        rank = vllm_rank(max(map(rank_of, (config, *others))))
     size = sum(file.stat().st_size for file in into.glob("*.safetensors"))
     known = str(base) if name == "embedded" else name  # vLLM does not know our word for it
     more = [f"{name_of(Path(folder))}={folder}" for folder in beside]
@@ -183,7 +191,7 @@ def copy(folder: Path, into: Path) -> None:
 def vllm_problems(config: dict[str, Any]) -> tuple[str, ...]:
     """Why vLLM would not serve an adapter with this ``adapter_config.json``; empty when it would."""
     found = []
-    rank = int(config["r"])
+    rank = rank_of(config)
     if rank > VLLM_RANKS[-1]:
         found.append(f"rank {rank} is above {VLLM_RANKS[-1]}, the highest that vLLM serves")
     if config.get("bias", "none") != "none":
@@ -193,7 +201,18 @@ def vllm_problems(config: dict[str, Any]) -> tuple[str, ...]:
         found.append(f"fully trained layers ({layers}) are not served; merge instead")
     if config.get("use_dora"):
         found.append("DoRA is not served; merge instead")
+    if config.get("target_parameters"):
+        found.append("parameters outside linear layers (target_parameters) are not served; merge instead")
+    named = config.get("target_modules") or ()
+    targets = [named] if isinstance(named, str) else sorted(named)
+    if others := [name for name in targets if name.rsplit(".", 1)[-1] not in VLLM_TARGETS]:
+        found.append(f"adapters on {', '.join(others)} are not known to be served; merge instead")
     return tuple(found)
+
+
+def rank_of(config: dict[str, Any]) -> int:
+    """The highest rank of an adapter's layers."""
+    return max([int(config["r"]), *(int(rank) for rank in (config.get("rank_pattern") or {}).values())])
 
 
 def vllm_rank(rank: int) -> int | None:
@@ -204,9 +223,9 @@ def vllm_rank(rank: int) -> int | None:
 def serve_line(base: str, folder: Path, kind: str, rank: int | None, more: Sequence[str] = ()) -> str:
     """The line that starts vLLM with the model, or with the base and its adapters."""
     if kind == "model":
-        return f"vllm serve {folder}"
-    adapters = " ".join([f"{name_of(folder)}={folder}", *more])
+        return f"vllm serve {shlex.quote(str(folder))}"
+    adapters = " ".join(shlex.quote(one) for one in (f"{name_of(folder)}={folder}", *more))
     return (
-        f"vllm serve {base} --enable-lora --max-lora-rank {rank} --max-loras {1 + len(more)} "
+        f"vllm serve {shlex.quote(base)} --enable-lora --max-lora-rank {rank} --max-loras {1 + len(more)} "
         f"--lora-modules {adapters}"
     )

@@ -50,7 +50,7 @@ class Run:
 
     order: certification items in the one fixed random order that all rungs share.
     rungs_in_play: how many share the false-*meets* budget. ``results`` grows by one entry per rung.
-    refusals: why doors, by fingerprint, cannot be asked with a grammar. curves: learning curves by rung.
+    refusals: why doors, by fingerprint, cannot be asked with a grammar.
     planned: what each rung takes by the plan.
     """
 
@@ -75,7 +75,6 @@ class Run:
     candidates: dict[str, Candidate] = field(default_factory=dict)
     outcomes: dict[str, tuple[Outcome, ...]] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
-    curves: dict[str, dict[str, Any]] = field(default_factory=dict)
     planned: Mapping[str, PlannedRung] = field(default_factory=dict)
 
     @property
@@ -137,6 +136,7 @@ class Run:
                 else:
                     self.keep_cut_off(rung)
             return True
+        self.measure_curves()
         return False
 
     def keep_cut_off(self, rung: Rung) -> None:
@@ -313,8 +313,7 @@ class Run:
         return ALPHA / len(in_play)
 
     def diagnose(self, rung: Rung, candidate: Candidate, evidence: Evidence) -> Gap | None:
-        """Which gap the failures of a rung show, on selection items; and whether more rows would help."""
-        self.measure_curve(rung, candidate)
+        """Which gap the failures of a rung show, on selection items."""
         if not self.parts.selection:
             return None
         bench = replace(
@@ -323,18 +322,33 @@ class Run:
         )
         return measure_gap(bench, rung.name, candidate)
 
-    def measure_curve(self, rung: Rung, candidate: Candidate) -> None:
-        """The learning curve of a tuned rung that does not meet, within the caps; an error ends it alone."""
-        if not isinstance(candidate, PromptCandidate) or candidate.curve is None:
-            return
+    def measure_curves(self) -> None:
+        """Would more rows help? After the climb, with what is left of the caps, for tuned rungs.
+
+        Of those that do not meet, and of all where the task asks for it. An error ends the curve alone.
+        """
+        asked = self.task.training.curve is True
+        for place, result in enumerate(self.results):
+            candidate = self.candidates.get(result.rung)
+            if not isinstance(candidate, PromptCandidate) or candidate.curve is None or result.build is None:
+                continue
+            if result.verdict == "meets" and not asked:
+                continue
+            candidate.door.close()  # its weights make room for a training
+            curve = self.curve_of(result.rung, candidate.curve)
+            facts = {**result.build.facts, "learning_curve": curve}
+            self.results[place] = replace(result, build=replace(result.build, facts=facts))
+
+    def curve_of(self, rung: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What ``measure`` gives, its hours paid for; why there is nothing where it ends with an error."""
         rate = self.task.tune.usd_per_hour if self.task.tune is not None else None
         try:
-            with self.progress.paying(rung.name, rate):
-                self.curves[rung.name] = candidate.curve()
-        except BudgetEnded:
-            raise
-        except TunewiseError as error:
-            self.curves[rung.name] = {"not_measured": f"the learning curve ended with an error: {error}"}
+            with self.progress.paying(rung, rate):
+                return measure()
+        except (TunewiseError, OSError, RuntimeError) as error:
+            text = f"whether more rows would help was not measured: {error}"
+        self.progress.tell("note", text=f"{rung}: {text}")
+        return {"not_measured": text}
 
     def staleness(self, documents_after: Path) -> Staleness:
         """How the measured rungs do with a later version of the documents; after the decision."""
@@ -354,10 +368,7 @@ class Run:
         build = None
         if step.candidate is not None:
             seconds = self.store.freeze(f"build seconds of {step.rung}", 0.0)
-            facts = step.candidate.facts()
-            if step.rung in self.curves:
-                facts["learning_curve"] = self.curves[step.rung]
-            build = Build(seconds, self.usd_of_building(step.rung, step.candidate), facts)
+            build = Build(seconds, self.usd_of_building(step.rung, step.candidate), step.candidate.facts())
         self.results.append(
             RungResult(
                 step.rung,

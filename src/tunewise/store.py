@@ -141,13 +141,20 @@ class Store:
             ).fetchone()
         return None if row is None else answer_of(row)
 
-    def failure(self, key: str) -> Answer | None:
-        """The latest errored answer to this request; None without one."""
+    def settled_failure(self, key: str, rung: str) -> Answer | None:
+        """The error that a search of ``rung`` had for an answer when the rung's items were opened, if it had.
+
+        Before, errors are asked again; afterwards another answer, also one that came for another purpose or
+        rung since, could make the search choose another candidate.
+        """
+        opened = "(SELECT session, at FROM outcomes WHERE rung = ? ORDER BY session, at LIMIT 1)"
         with self._lock, failures_in_words(self.path):
             row = self._connection.execute(
-                f"SELECT {ANSWER_COLUMNS} FROM failures WHERE key = ? AND status = 'errored' "
+                f"SELECT {ANSWER_COLUMNS} FROM failures WHERE key = ? AND rung = ? AND status = 'errored' "
+                f"AND (session, at) <= {opened} AND NOT EXISTS "
+                f"(SELECT 1 FROM calls WHERE calls.key = failures.key AND (session, at) <= {opened}) "
                 "ORDER BY seq DESC LIMIT 1",
-                (key,),
+                (key, rung, rung, rung),
             ).fetchone()
         return None if row is None else answer_of(row)
 

@@ -14,7 +14,9 @@ from tunewise.errors import SettingError, StoreError
 from tunewise.progress import Progress
 
 SECONDS = 2.0  # between two writes: a store on disk takes a few milliseconds for one
-STEP_FIGURES = ("loss", "tokens_per_second")
+STEP_FIGURES = (
+    "loss", "tokens_per_second", "computed_tokens_per_second", "memory_bytes", "held_out_loss",
+)  # fmt: skip
 PARAMETERS = (
     "method", "rows", "epochs", "steps", "learning_rate", "schedule", "rank", "alpha", "batch_size",
     "precision",

@@ -240,7 +240,6 @@ def launch_command(
     stages, the same call shows the launch of the second. Raises as ``train``, and SettingError where all is
     trained.
     """
-    from tunewise.rungs.guarded import guarding_of
     from tunewise.rungs.tuned_settings import recipe_of
     from tunewise.training import methods
     from tunewise.training.launch import Rehearsal, Rehearsed
@@ -249,18 +248,17 @@ def launch_command(
     notes = Notes(Silent())
     chosen, bench, _ = prepare(path_or_task, method, stage, out, seed, notes, guard)
     check_launch(launch, bench)
-    if bench.task.training.kl is not None:
-        raise SettingError("training.kl is computed in this process, which launches nothing: leave it out")
-    if launch.alone and guarding_of(bench, here=True).spec is not None:
-        raise SettingError(
-            "the guard watches a training in this process, which launches nothing: name --processes, or set "
-            "guard.mode: off"
-        )
     methods.check(base_of(bench).folder, recipe_of(bench, chosen))
     try:
         run_stage(with_curve(bench, False), chosen, known_stage(stage), Rehearsed(launch))
     except Rehearsal as found:
         due = "cpt" if Path(found.plan["job"]).parent.parent.name == "cpt" else "sft"
+        watch = bench.task.guard
+        if launch.alone and due == "sft" and watch is not None and watch.data and watch.mode != "off":
+            raise SettingError(
+                "the guard watches a training without a launch, whose settings then differ: name "
+                "--processes, or set guard.mode: off (--guard off)"
+            ) from None
         return {**found.plan, "stage": due, "notes": notes.said}
     raise SettingError(
         f"{bench.folder} holds this training from its beginning to its end: there is nothing to launch. "
@@ -345,7 +343,8 @@ def causes_of(bench: Workbench, method: "Method", stage: str) -> list[dict[str, 
     section, train_rows = bench.task.training.mix, bench.parts.train
     mix = None
     if section is not None:  # only whether rows are mixed in counts here, not how many there are
-        mix = plan_mix(len(train_rows), len(train_rows), section.share, 1.0)
+        count = max(1, len(train_rows))
+        mix = plan_mix(count, count, section.share, 1.0)
     answers = [example.answer for example in train_rows]
     found = (
         []

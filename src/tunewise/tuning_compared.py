@@ -162,6 +162,8 @@ def tried_rates(bench: Workbench, method: "Method", rates: int, rows: int) -> li
         settings = json.loads(json.dumps(settings_of(part, base, layout_of(part), method)))
         kept = part.folder.parent / f"{part.folder.name}-{method}.json"
         said = checkpoints.read_json(kept)
+        if said is not None and bench.task.training.precision == "auto":  # as another machine began it
+            settings["recipe"]["precision"] = said["settings"]["recipe"]["precision"]
         if said is not None and (changed := checkpoints.changes(said.get("settings", {}), settings)):
             why = "\n".join(f"  - {line}" for line in changed)
             raise RunError(
@@ -211,7 +213,8 @@ def rank_of(tried: Mapping[str, Any]) -> tuple[float, float]:
 def loss_of(facts: Mapping[str, Any]) -> float | None:
     """Held-out loss of the chosen checkpoint."""
     step = facts["checkpoint"]["step"]
-    loss: float | None = next(row["held_out_loss"] for row in facts["tried"] if row["step"] == step)
+    found = (row["held_out_loss"] for row in facts["tried"] if row["step"] == step)
+    loss: float | None = next(found, None)  # none for a repaired one, which was not among those tried
     return loss
 
 

@@ -71,7 +71,11 @@ def run_stage(
                 "training.cpt.learning_rate, give it more text, or train --stage sft alone."
             ) from why
     assert candidate.adapter is not None
-    return candidate.adapter, candidate.facts()
+    facts = candidate.facts()
+    if bench.task.training.curve is True and candidate.curve is not None:
+        candidate.door.close()  # its weights make room for a training
+        facts["learning_curve"] = candidate.curve()
+    return candidate.adapter, facts
 
 
 def show_reading(bench: Workbench, task: str, rows: int) -> "Shown":

@@ -152,7 +152,19 @@ def test_what_errored_in_a_search_stays_so_once_the_rungs_items_were_opened(runn
     broken.clear()
     assert status("few-shot") == "errored"
     assert status("rag") == "ok"
+    assert status("few-shot") == "errored"  # though an answer is on record by now
     assert door.asked == ["item 0", "item 0"]
+
+
+def test_what_errored_and_was_answered_before_the_rungs_items_were_opened_is_answered(runner, store):
+    broken = {"item 0"}
+    door = RecordingDoor(say=lambda text: Answer("", "errored", error="down") if text in broken else "yes")
+    ask = [door, [a_request("item 0")], "selection", "few-shot"]
+    assert runner.ask(*ask)[0].status == "errored"
+    broken.clear()
+    assert runner.ask(*ask)[0].status == "ok"
+    store.record_outcome("few-shot", Outcome("0", 0, "scored", 1.0, "yes", None, None, 0.1, None))
+    assert runner.ask(*ask)[0].status == "ok"
 
 
 def test_batches_are_as_large_as_the_door_allows_and_shared_out_over_its_threads(runner):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 from tunewise.data import Message
 from tunewise.errors import SettingError
-from tunewise.models.tokens import render, stop_id, stop_ids
+from tunewise.models.tokens import render, spoken, stop_id, stop_ids
 
 CHAT = (Message("system", "0 1 2"), Message("user", "the cat"))
 WITH_BOS = (
@@ -104,3 +104,13 @@ def test_a_chat_that_the_template_refuses_is_a_clear_error(make_tokenizer):
 def test_a_tokenizer_without_a_template_is_a_clear_error(make_tokenizer):
     with pytest.raises(SettingError, match=r"chat_template\.jinja"):
         render(make_tokenizer(None), CHAT)
+
+
+def test_a_chat_that_opens_with_the_assistant_keeps_its_other_turns(make_tokenizer):
+    tokenizer = make_tokenizer()
+    turns = ("assistant", "user", "assistant", "user")
+    chat = [Message(role, f"red {place}") for place, role in enumerate(turns)]
+    places, lost = spoken(tokenizer, chat)
+    ids = render(tokenizer, chat)[0]
+    assert lost == 1  # no template writes what stands before the first turn
+    assert [tokenizer.decode(ids[start:end]) for start, end in places] == ["red 2<|im_end|>"]

@@ -88,6 +88,20 @@ def test_an_empty_folder_is_filled_where_it_is_a_link_or_the_working_folder(run,
         assert names == {"adapter_config.json", "adapter_model.safetensors"}
 
 
+def test_a_merged_model_ends_where_training_taught_it_to_whatever_its_base_says(run, tiny, tmp_path):
+    from transformers import AutoTokenizer, GenerationConfig
+
+    stop = AutoTokenizer.from_pretrained(tiny).convert_tokens_to_ids("<|im_end|>")
+    other = GenerationConfig(eos_token_id=1)
+    kept = (tiny / "generation_config.json").read_text(encoding="utf-8")
+    try:
+        other.save_pretrained(tiny)
+        merged = export(run, merge=True, out=tmp_path / "m").folder
+    finally:
+        (tiny / "generation_config.json").write_text(kept, encoding="utf-8")
+    assert set(GenerationConfig.from_pretrained(merged).eos_token_id) == {1, stop}
+
+
 def test_several_adapters_of_one_base_stand_in_one_line_with_the_highest_rank(run, tiny, tmp_path):
     one = export(run, out=tmp_path / "one")
     config = json.loads((one.folder / "adapter_config.json").read_text(encoding="utf-8"))
@@ -144,6 +158,9 @@ def test_vllm_is_given_the_folder_of_the_embedded_model_not_our_word_for_it(run,
         ({"r": 8, "bias": "all"}, "biases"),
         ({"r": 8, "modules_to_save": ["lm_head"]}, "lm_head"),
         ({"r": 8, "use_dora": True}, "DoRA"),
+        ({"r": 8, "rank_pattern": {"q_proj": 600}}, "rank 600 is above 512"),
+        ({"r": 8, "target_modules": ["q_proj", "mlp.gate"]}, "adapters on mlp.gate are not known"),
+        ({"r": 8, "target_parameters": ["experts"]}, "target_parameters"),
     ],
 )
 def test_what_vllm_would_refuse_is_named(config, says):

@@ -169,3 +169,29 @@ def test_rows_of_very_different_length_are_spread_and_give_the_same_loss(tiny, r
     assert sorted(row.key for some in packs for row in some) == sorted(row.key for row in rows[:16])
     assert len(packs) == 4
     assert json.dumps([len(some) for some in packs]) == json.dumps([4, 4, 4, 4])
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (OSError(28, "No space left on device"), StoreError, "Free some space"),
+        (
+            RuntimeError("PytorchStreamWriter failed writing file"),
+            StoreError,
+            "could not be written",
+        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), WorldError, "AdamW's moments"),
+        (BrokenPipeError(32, "Broken pipe"), BrokenPipeError, "Broken pipe"),
+        (RuntimeError("mat1 and mat2 shapes"), RuntimeError, "shapes"),
+    ],
+)
+def test_what_ends_a_training_beside_its_passes_is_told_in_words_where_the_words_are_true(
+    tiny, rows, tmp_path, monkeypatch, error, kind, says
+):
+    def fails(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("torch.optim.AdamW.step", fails)
+    with pytest.raises(kind, match=says) as found:
+        train(tiny, rows[:16], (), RECIPE, tmp_path, Silent())
+    assert type(found.value) is kind

@@ -74,7 +74,7 @@ def test_a_curve_that_fails_takes_nothing_else_with_it(task_file, monkeypatch):
     monkeypatch.setattr(learning_curve, "learning_curve", fails)
     task_file.write_text(task_file.read_text().replace("target: 0.5", "target: 0.999"))
     decision = tunewise.decide(task_file, rungs=["lora"], out="climb")
-    assert lora_of(decision) == {"not_measured": "the learning curve ended with an error: no room"}
+    assert lora_of(decision) == {"not_measured": "whether more rows would help was not measured: no room"}
     assert rung_of(decision)["verdict"] == "falls_short"
 
 

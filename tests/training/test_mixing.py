@@ -83,3 +83,10 @@ def test_a_mixed_run_stopped_on_the_way_goes_on_to_the_same_weights(tiny, rows, 
     assert files[0].read_bytes() == files[1].read_bytes()
     assert whole.facts["mix"] == {"general": 6, "pool": 24, "share": 6 / 22}
     assert whole.facts["steps"] == 6
+
+
+def test_a_share_that_rounds_to_no_general_row_trains_on_the_tasks_rows_alone(tiny, rows, tmp_path):
+    mix = plan_mix(16, 24, 0.02, 2)
+    assert mix.general == 0
+    mixed = train(tiny, rows, (), RECIPE, tmp_path / "mixed", Silent(), mix=mix)
+    assert mixed.snapshots[-1].step == 2 * 16 / RECIPE.batch_size

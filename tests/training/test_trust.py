@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -185,6 +186,31 @@ def test_packing_is_not_trusted_where_the_model_ignores_the_mask(tiny, rows):
     assert not trust.packing_agrees(model, rows)
     model.forward = lambda input_ids: inner(input_ids)
     assert not trust.packing_agrees(model, rows)
+
+
+@pytest.mark.parametrize(("window", "packed"), [(16, False), (256, True), (None, True)])
+def test_rows_longer_than_a_layers_window_are_not_packed_and_read_with_the_models_own_mask(
+    tiny, rows, window, packed
+):
+    """A pack's mask knows no window: beyond it another attention would be trained than the model has."""
+    import torch
+    from transformers import MistralConfig, MistralForCausalLM
+
+    from tunewise.training.trainer import held_out_loss, settle
+
+    torch.manual_seed(3)
+    config = MistralConfig(
+        vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, max_position_embeddings=256, sliding_window=window,
+    )  # fmt: skip
+    model = MistralForCausalLM(config)
+    recipe = settle(model, rows, Recipe(5e-3, 1.0, 0.0, 1.0, 4, 8, 0, "fp32", method="full", lean=False))
+    assert max(map(len, rows)) > 16
+    assert recipe.packed is packed
+    row = rows[0]
+    ids, labels = torch.tensor([row.ids]), torch.tensor([row.labels])
+    own = float(model(input_ids=ids, labels=labels).loss.detach())
+    assert held_out_loss(model, [row], replace(recipe, rows_per_pass=1)) == pytest.approx(own, rel=1e-4)
 
 
 def test_the_adapter_folder_is_in_pefts_layout(trained):

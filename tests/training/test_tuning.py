@@ -3,7 +3,6 @@
 import json
 import shlex
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -232,12 +231,14 @@ def test_another_machine_goes_on_in_the_precision_that_a_training_was_begun_in(t
 
 
 @pytest.mark.parametrize("says", ["training.kl", "guard"])
-def test_a_dry_run_refuses_what_only_this_process_can_do(task_file, tmp_path, says, monkeypatch):
-    (tmp_path / "general.jsonl").write_text('{"input": "a", "output": "b"}\n', encoding="utf-8")
+def test_a_dry_run_refuses_what_only_this_process_can_do(task_file, tmp_path, says):
+    rows = "".join(f'{{"input": "a {n}", "output": "b"}}\n' for n in range(9))
+    (tmp_path / "general.jsonl").write_text(rows, encoding="utf-8")
     path = task_file(", kl: {general: general.jsonl}" if says == "training.kl" else "")
     if says == "guard":
-        watched = SimpleNamespace(spec="items")
-        monkeypatch.setattr("tunewise.rungs.guarded.guarding_of", lambda bench, here: watched)
+        (tmp_path / "benchmarks").mkdir()
+        with path.open("a", encoding="utf-8") as file:
+            file.write("guard: {data: benchmarks}\n")
     with pytest.raises(SettingError, match=says):
         launch_command(path, out="here", launch=Launch(1))
 

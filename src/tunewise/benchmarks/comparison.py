@@ -11,6 +11,7 @@ from tunewise.benchmarks.figures import (
     paired_difference,
     ratio,
     smallest_visible_drop,
+    wider,
 )
 from tunewise.benchmarks.item import Benchmark
 from tunewise.benchmarks.scores import Scored, rights
@@ -91,7 +92,9 @@ def compare_rights(
     relative = at_most_all(drop.over(share)) if share else UNDEFINED
     floor = guessing or 0.0
     both = sum(a and b for a, b in zip(one, other, strict=True))
-    above = drop_above(both, lost, gained, n, floor) if n and not guesses else UNDEFINED
+    above = UNDEFINED
+    if share is not None and share > floor and not guesses:
+        above = wider(drop_above(both, lost, gained, n, floor), drop.over(share - floor))
     why = None
     if share is None:
         why = "no item was answered by both"

@@ -96,8 +96,9 @@ def drop_above(both: int, lost: int, gained: int, n: int, floor: float, level: f
 
     both, lost, gained: items right before and after, before only, after only. The divisor is measured on the
     same items and varies with the drop; the interval holds the d for which after - (1 - d) before - d floor
-    has a mean of zero (Fieller 1954, JRSS B 16:175). Undefined where the first is not above ``floor``, its
-    ends also where that is not shown at ``level``.
+    has a mean of zero (Fieller 1954, JRSS B 16:175). By normal theory: too narrow where few items changed
+    sides (0.65 for one item in a hundred). Undefined where the first is not above ``floor``, its ends also
+    where that is not shown at ``level``.
     """
     first, change = (both + lost) / n - floor, (gained - lost) / n
     if first <= 0:
@@ -113,6 +114,15 @@ def drop_above(both: int, lost: int, gained: int, n: int, floor: float, level: f
         return Figure(estimate, None, None)
     half = math.sqrt(max(0.0, b * b - a * c)) / a
     return Figure(estimate, -b / a - half, -b / a + half)
+
+
+def wider(one: Figure, other: Figure) -> Figure:
+    """``one`` with an interval that holds those of both; undefined where one of them is."""
+    ends = (one.low, other.low, one.high, other.high)
+    if any(end is None for end in ends):
+        return Figure(one.estimate, None, None)
+    low, other_low, high, other_high = (float(end) for end in ends if end is not None)
+    return Figure(one.estimate, min(low, other_low), max(high, other_high))
 
 
 def crossing(falling: Callable[[float], float], level: float, low: float, high: float) -> float:

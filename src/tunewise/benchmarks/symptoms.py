@@ -119,8 +119,8 @@ def symptoms(
     found = [
         by_share("repetition", f"share of repeated 4-grams above {REPEATS_FROM}", texts, repetitive),
         by_share("loops", "ends in a stretch repeated three times or more", texts, loops),
-        by_share("never_stops", "cut off at the longest allowed answer where the base came to an end", [
-            (a.finish, b.finish) for a, b in pairs if a.finish != "length"], lambda how: how == "length"),
+        by_share("never_stops", "cut off at the longest allowed answer", [
+            (a.finish, b.finish) for a, b in pairs], lambda finish: finish == "length"),
         by_share("empty", "nothing but white space", texts, lambda text: not text.strip()),
         by_mean("compression", "compressed bytes over bytes, at equal length", [
             pair for one, other in texts if (pair := compressed_alike(one, other))], bad_is_up=False),

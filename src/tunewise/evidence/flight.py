@@ -85,7 +85,7 @@ class Flight:
     ``door.concurrency`` batches of ``door.batch_size`` are under way. On leaving, nothing new is sent
     and what is under way is waited for, so that no answer that was paid for is lost.
 
-    errors_stand: a request that errored before is not sent again; its error is its answer.
+    errors_stand: what errored for this rung before its items were opened has that error for its answer.
     """
 
     def __init__(self, hands: Hands, door: Door, purpose: str, rung: str, errors_stand: bool = False) -> None:
@@ -130,9 +130,11 @@ class Flight:
         if key in self._labels:
             self._labels[key].append(label)
             return
-        answer = self._answers.get(key) or self._hands.store.call(key)
+        answer = self._answers.get(key)
         if answer is None and self._errors_stand:
-            answer = self._hands.store.failure(key)
+            answer = self._hands.store.settled_failure(key, self._rung)
+        if answer is None:
+            answer = self._hands.store.call(key)
         if answer is not None:
             self._answers[key] = answer
             self._ready.append(Landed(label, key, answer))

@@ -40,11 +40,11 @@ def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
     """The chat as the model reads it, up to where it writes."""
     need_template(tokenizer)
     turns = [{"role": message.role, "content": message.content} for message in messages]
-    refusals = []
+    refusals: list[Exception] = []
     for layout in layouts(turns):
         try:
             text: str = tokenizer.apply_chat_template(layout, tokenize=False, add_generation_prompt=True)
-        except TemplateError as refusal:
+        except (TemplateError, ValueError) as refusal:  # ValueError: transformers' own, for an empty chat
             refusals.append(refusal)
         else:
             return text
@@ -87,7 +87,11 @@ def spoken(tokenizer: Any, messages: Sequence[Message]) -> tuple[list[tuple[int,
     places: list[tuple[int, int]] = []
     lost = 0
     for number in turns:
-        before = prompt_text(tokenizer, messages[:number])
+        try:
+            before = prompt_text(tokenizer, messages[:number])
+        except SettingError:  # a chat that opens with the assistant: no template writes what stands before
+            lost += 1
+            continue
         found = _words_in(text, before, messages[number].content.strip())
         own = [] if found is None else _tokens_of(read, found, stop_id(tokenizer))
         places += own

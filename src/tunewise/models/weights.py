@@ -172,6 +172,19 @@ def copy_meaning(folder: Path, into: Path) -> None:
             shutil.copyfile(folder / name, into / name)
 
 
+def stop_as_trained(model: Any, folder: Path) -> None:
+    """Have the model's generation config end answers at the token that training put behind them.
+
+    Ours do in any case; plain transformers and servers read that config, and a template other than the
+    base's own may end its turns otherwise. folder: of the tokenizer. Nothing to do without a template.
+    """
+    from tunewise.models.tokens import stop_ids
+
+    tokenizer = load_tokenizer(folder)
+    if getattr(tokenizer, "chat_template", None):
+        model.generation_config.eos_token_id = sorted(stop_ids(tokenizer, model.generation_config))
+
+
 def context_window(folder: Path) -> int | None:
     """Tokens that fit into the model, prompt and answer together; None where its config does not say."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -25,7 +25,7 @@ from tunewise.task_training import PretrainingSection
 from tunewise.training import checkpoints
 from tunewise.training.corpus import Corpus, corpus_of
 from tunewise.training.methods import DEFAULTS, Method
-from tunewise.training.pretraining import MODEL, merge, pretrain
+from tunewise.training.pretraining import MODEL, merge, pretrain, whole_model
 from tunewise.training.recipe import Recipe, train
 
 BYTES_PER_TOKEN = 4.0  # of English text with common tokenizers, 3.5 to 4.5
@@ -60,6 +60,9 @@ class CptSft:
         if not first["passed"]:
             raise NotBuilt(f"the second stage did not start: {first['why']}")
         read = home / "cpt" / MODEL
+        if not (home / MODEL).is_dir():  # what both stages made is one more whole model
+            base: Any = tuned.opened(bench, None)
+            checkpoints.need_space(home, whole_model(base.folder))
         own = replace(bench, folder=home / "sft", tune_door=on_base(bench, read))
         second = tuned.build(own, method, trainer)
         assert second.adapter is not None
@@ -72,7 +75,6 @@ class CptSft:
             checkpoints.write_json(home / "done.json", {"cpt": first, **second.facts()})
         second.door.close()
         facts = checkpoints.read_json(home / "done.json") or {}
-        facts["learning_curve"] = second.facts()["learning_curve"]  # may have been asked for since
         return PromptCandidate(
             self.name,
             tuned.opened(bench, model),
@@ -130,7 +132,6 @@ def first_stage(bench: Workbench, home: Path, trainer: tuned.Trainer = train) ->
     """Continual pre-training as the task says it, in ``home``; its facts."""
     reading = reading_of(bench)
     base, general, recipe = reading.base, reading.general, reading.recipe
-    recipe = replace(recipe, precision=tuned_settings.begun_in(home, bench) or recipe.precision)
     for text in reading.notes():
         bench.progress.tell("note", text=text)
     said = {
@@ -140,7 +141,7 @@ def first_stage(bench: Workbench, home: Path, trainer: tuned.Trainer = train) ->
     share = 0.0 if bench.task.training.mix is None else bench.task.training.mix.share
     facts = pretrain(
         base.folder, home, reading.corpus, general, share, recipe, bench.progress, said, trainer,
-        bench.refuse_changes,
+        bench.refuse_changes, bench.task.training.precision == "auto",
     )  # fmt: skip
     facts = {**facts, "documents_left_out": reading.left_out, "starts_from_instruct": is_instruct(base)}
     if general is None:

@@ -128,7 +128,7 @@ class PromptCandidate:
     retriever: needed when ``layout.passages`` > 0. nearest: needed when ``layout.nearest`` > 0.
     adapter: folder of the adapter that ``door`` was opened with; it is saved along.
     built: facts about the choice, JSON-able, as ``facts`` hands them on. curve: measures the learning curve
-    of a tuned rung; None where it is measured already, or is not wanted.
+    of a tuned rung; None where it is not wanted.
     """
 
     rung: str

@@ -21,7 +21,7 @@ from tunewise.rungs.prompt import PromptCandidate, PromptLayout, layout_of
 from tunewise.rungs.rung import Outlook, Workbench
 from tunewise.rungs.search import selection_items
 from tunewise.rungs.tuned_rows import LocalWeights, check_before, prepared, rows_of
-from tunewise.rungs.tuned_settings import FEWEST_ROWS, SELECTION_ITEMS, begun_in, model_named, settings_of
+from tunewise.rungs.tuned_settings import FEWEST_ROWS, SELECTION_ITEMS, model_named, settings_of
 from tunewise.training import checkpoints, trust
 from tunewise.training.forgetting import causes
 from tunewise.training.guard import checked_after
@@ -72,7 +72,7 @@ def build(bench: Workbench, method: Method, trainer: Trainer = train) -> PromptC
     layout = layout_of(bench)
     guarding = guarding_of(bench, here=getattr(trainer, "func", trainer) is train)
     settings = {**settings_of(bench, base, layout, method), **guarding.settings_json()}
-    settings["recipe"]["precision"] = begun_in(home, bench) or settings["recipe"]["precision"]
+    settings = checkpoints.in_its_precision(home, settings, bench.task.training.precision == "auto")
     if thrown_away := checkpoints.begin(home, settings, refuse=bench.refuse_changes):
         text = f"{method}: training starts anew, since settings changed: " + "; ".join(thrown_away)
         bench.progress.tell("note", text=text)
@@ -97,11 +97,10 @@ def other_versions(changed: str) -> str:
 
 
 def with_curve(bench: Workbench, whole: PromptCandidate, method: Method, trainer: Trainer) -> PromptCandidate:
-    """The candidate with its learning curve where the task asks for one, else with what it would cost.
+    """The candidate with what a learning curve would cost, and, where it is not forbidden, a way to get it.
 
-    ``auto``: with a way to measure it, for who knows the verdict.
+    Who builds decides when: it takes three quarters of the training again.
     """
-    setting = bench.task.training.curve
 
     def measured() -> dict[str, Any]:
         def part(some: Workbench) -> PromptCandidate:
@@ -109,10 +108,8 @@ def with_curve(bench: Workbench, whole: PromptCandidate, method: Method, trainer
 
         return learning_curve.learning_curve(bench, bench.folder / method, whole, part)
 
-    if setting is True:
-        return whole.with_facts(learning_curve=measured())
     said = whole.with_facts(learning_curve=learning_curve.not_measured(whole.facts()))
-    return replace(said, curve=measured) if setting == "auto" else said
+    return said if bench.task.training.curve is False else replace(said, curve=measured)
 
 
 def tuned_folder(home: Path, method: Method) -> Path:

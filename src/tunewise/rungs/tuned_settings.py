@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any, get_args
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from tunewise.data import read_examples
 from tunewise.errors import TunewiseError
@@ -14,11 +15,11 @@ from tunewise.rungs.replay import keys_of
 from tunewise.rungs.rung import Workbench
 from tunewise.rungs.search import selection_items
 from tunewise.rungs.tuned_rows import LocalWeights, messages_of
-from tunewise.training import checkpoints
 from tunewise.training.methods import DEFAULTS, Method
-from tunewise.training.precision import Precision, best_precision
+from tunewise.training.precision import best_precision
 from tunewise.training.recipe import KL_ROWS, Recipe
 
+LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "trl", "accelerate", "datasets", "bitsandbytes")
 FEWEST_ROWS = 8  # to train on
 SELECTION_ITEMS = 40  # answered by each finalist
 LENGTH_ESTIMATED = 1024  # tokens of a row, where the task sets no length
@@ -78,15 +79,13 @@ def recipe_of(bench: Workbench, method: Method) -> Recipe:
     )
 
 
-def begun_in(home: Path, bench: Workbench) -> Precision | None:
-    """The precision that a training in ``home`` was begun in, where the task leaves it open; else None.
-
-    Another machine goes on in it, and finds what is finished, in place of training anew.
-    """
-    kept: Any = checkpoints.read_json(home / "settings.json") or {}
-    before = kept.get("recipe", {}).get("precision")
-    known: tuple[Precision, ...] = get_args(Precision)
-    return next((one for one in known if one == before and bench.task.training.precision == "auto"), None)
+def versions_of(names: Sequence[str]) -> dict[str, str]:
+    """The installed versions of the libraries that are there."""
+    found = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def settings_of(bench: Workbench, base: LocalWeights, layout: PromptLayout, method: Method) -> dict[str, Any]:
@@ -111,5 +110,5 @@ def settings_of(bench: Workbench, base: LocalWeights, layout: PromptLayout, meth
         },
         "mix": None if mix is None else [hashlib.sha256(json.dumps(general).encode()).hexdigest(), mix.share],
         **({"kl": hashlib.sha256(json.dumps(held_near).encode()).hexdigest()} if held_near else {}),
-        "versions": {name: version(name) for name in ("torch", "transformers", "peft", "trl")},
+        "versions": versions_of(LIBRARIES),
     }

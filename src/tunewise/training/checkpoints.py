@@ -149,6 +149,11 @@ def fill(folder: Path, write: Callable[[Path], None]) -> None:
             file.rename(folder / file.name)
 
 
+def is_part(path: Path) -> bool:
+    """Whether ``path`` is what a kill left of a folder that was being written."""
+    return path.name.startswith(".") and path.name.endswith(".part")
+
+
 @contextlib.contextmanager
 def part_beside(folder: Path, place: Path) -> Iterator[Path]:
     """A new folder beside ``place`` to write into, gone afterwards, as are those that a kill left there.
@@ -237,6 +242,20 @@ def begin(home: Path, settings: Mapping[str, Any], *, refuse: bool = False) -> l
         shutil.rmtree(home / name, ignore_errors=True)
     write_json(home / "settings.json", settings)
     return said
+
+
+def in_its_precision(home: Path, settings: dict[str, Any], auto: bool) -> dict[str, Any]:
+    """``settings``, with the precision that the training in ``home`` was begun in where nothing else differs.
+
+    Another machine then goes on with it and finds what is finished. auto: the task leaves the precision open.
+    """
+    before = read_json(home / "settings.json")
+    kept = {**settings, "recipe": {**settings["recipe"]}}
+    if auto and before is not None and "recipe" in before:
+        kept["recipe"]["precision"] = before["recipe"].get("precision")
+        if not changes(before, json.loads(json.dumps(kept))):
+            return kept
+    return settings
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ from tunewise.progress import Progress
 from tunewise.training import checkpoints
 from tunewise.training.guard_items import FOR_SMALL_MODELS, Asked, GuardItems, some_of
 from tunewise.training.guard_reading import LiveReader, Read, beside, early_warning, standing
+from tunewise.training.precision import has_amx
 
 CHECKPOINTS = 4
 PILOT = 48  # items of each benchmark that are read first: is the base above chance, how fast is it
@@ -103,7 +104,8 @@ class Guard:
         """
         if self.spec.base is not None:
             layout = "nf4" if self.method == "qlora" else str(model.dtype)
-            read = f"{layout}-{self.precision}-{model.device.type}"
+            unit = "-amx" if model.device.type == "cpu" and has_amx() else ""  # else bf16 factors are fp32
+            read = f"{layout}-{self.precision}{unit}-{model.device.type}"
             self._kept = KeptScores(f"{self.spec.base}-training-{read}")
         if not self.off:
             self._reader = LiveReader(model, tokenizer, window, self.spec.items.benchmarks)

@@ -205,11 +205,14 @@ class Rehearsed:
         work: Path,
         progress: Progress,
         mix: Mix | None = None,
+        general: Sequence[TrainRow] | None = None,
     ) -> Trained:
-        """See the class."""
+        """See the class. Raises SettingError for what the processes of a launch cannot do."""
         import torch
 
         self.launch.check(recipe.batch_size)
+        if general is not None:
+            raise SettingError("training.kl is computed in one process, without a launch: leave it out")
         job = work.absolute() / "job"
         write_job(job, base, rows, held_out, recipe, mix)
         processes = self.launch.processes * self.launch.nodes

@@ -216,6 +216,7 @@ def save(model: Any, folder: Path, base: Path, state: dict[str, Any] | None = No
     from tunewise.models import weights
 
     weights.copy_meaning(base, folder)
+    weights.stop_as_trained(core_of(model), base)
     with weights.quiet_transformers():
         model.save_pretrained(folder, state_dict=state)
 

@@ -39,6 +39,7 @@ def pretrain(
     said: Mapping[str, Any],
     trainer: Callable[..., Trained] = train,
     refuse_changes: bool = False,
+    auto_precision: bool = False,
 ) -> dict[str, Any]:
     """The stage as facts, its model in ``home / "model"``; goes on where an earlier process was cut off.
 
@@ -56,6 +57,8 @@ def pretrain(
     }
     if general is not None:
         settings["general"] = [digest(general.train), digest(general.held_out), share]
+    settings = checkpoints.in_its_precision(home, settings, auto_precision)
+    recipe = replace(recipe, precision=settings["recipe"]["precision"])
     if thrown_away := checkpoints.begin(home, settings, refuse=refuse_changes):
         (home / "before.json").unlink(missing_ok=True)
         progress.tell("note", text="cpt: pre-training starts anew: " + "; ".join(thrown_away))
@@ -72,6 +75,7 @@ def pretrain(
         rows = corpus.train + general.train
         mix = plan_mix(len(corpus.train), len(general.train), share, recipe.epochs)
         progress.tell("note", text=f"cpt: {mix.in_words()}")
+    checkpoints.need_space(home, whole_model(base))
     trained = trainer(base, rows, texts["domain"], recipe, home / "work", progress, mix=mix)
     before = checkpoints.read_json(home / "before.json")
     if before is None:  # of the base on disk: measured here, so that what cannot train says so at once
@@ -138,6 +142,13 @@ def hand_over(
     return trust.check_model(base, model, probes)
 
 
+def whole_model(base: Path) -> int:
+    """Bytes of a model in fp32 on the shape of ``base``, whose weights are in 16 bits or more."""
+    from tunewise.models import weights
+
+    return 2 * sum(file.stat().st_size for file in weights.weight_files(base))
+
+
 def copy_model(snapshot: Path, folder: Path) -> None:
     """The files of a model, and nothing of the run."""
     for file in sorted(snapshot.iterdir()):
@@ -155,6 +166,7 @@ def merge(base: Path, adapter: Path, folder: Path) -> None:
     with quiet():
         model = weights.merged(weights.load_model(base).float(), adapter)
         weights.copy_meaning(base, folder)
+        weights.stop_as_trained(model, base)
         model.save_pretrained(folder)
 
 

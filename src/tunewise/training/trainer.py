@@ -1,6 +1,7 @@
 """TRL's SFTTrainer with packs in place of padded batches. Heavy: imported only when a run starts."""
 
 import contextlib
+import errno
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from tunewise.training.watch import Watch
 
 
+DISK_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 WRITE_FAILED = ("PytorchStreamWriter", "iostream error")  # what torch says of a full disk
 
 
@@ -111,6 +113,8 @@ class PackedTrainer(SFTTrainer):
         """
         parent: Any = super()
         rows, length = inputs["input_ids"].shape
+        if self.memory is not None:
+            self.memory.see_pass(rows * length, rows * length)
         self.batch = (*self.batch, *self.rows_in(inputs))
         while True:
             size = min(self.most, rows)
@@ -190,7 +194,7 @@ class PackedTrainer(SFTTrainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """With general data mixed in, our own order; else the trainer's."""
-        if self.mix is not None and self.mix.general:
+        if self.mix is not None:
             return MixedOrder(self.mix, self.args.seed)
         parent: Any = super()
         return parent._get_train_sampler(train_dataset)
@@ -230,7 +234,7 @@ def pack_loss(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, int]:
 
 def settle(model: Any, rows: Sequence[TrainRow], recipe: Recipe) -> Recipe:
     """The recipe with what depends on model and rows filled in: packed, lean, rows in one pass, spread."""
-    packed = recipe.packed and trust.packing_agrees(model, rows)
+    packed = recipe.packed and trust.within_window(model, rows) and trust.packing_agrees(model, rows)
     balanced = skewed(rows) if recipe.balanced is None else recipe.balanced
     wanted = recipe.lean is not False and packed and not recipe.kl_weight  # lean layers have no base to show
     wanted = wanted and not sharded()
@@ -302,15 +306,29 @@ def run(
         with products(recipe.precision), lean.installed(model) if recipe.lean else contextlib.nullcontext():
             trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
     except (OSError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(said in str(error) for said in WRITE_FAILED):
+        if (said := in_words(error, watch, recipe)) is None:
             raise
-        raise StoreError(
-            f"{watch.work}: a checkpoint could not be written: {error}. {watch.last_good()} Free some space, "
-            "then run again."
-        ) from error
+        raise said from error
     finally:
         watch.memory.close()
         watch.trainer = None  # they hold each other, and the trainer the weights
+
+
+def in_words(error: Exception, watch: "Watch", recipe: Recipe) -> WorldError | None:
+    """What to raise for a full disk or a full memory that ended a training; None for another error."""
+    refused = isinstance(error, SafetensorError) or any(said in str(error) for said in WRITE_FAILED)
+    if refused or getattr(error, "errno", None) in DISK_REFUSES:
+        return StoreError(
+            f"{watch.work}: a checkpoint could not be written: {error}. {watch.last_good()} Free some space, "
+            "then run again."
+        )
+    if isinstance(error, RuntimeError) and weights.out_of_memory(error):
+        other = "tune an adapter (lora, qlora)" if recipe.method == "full" else "take qlora or a smaller base"
+        return WorldError(
+            f"Out of memory beside the passes (AdamW's moments, held-out rows): {str(error).splitlines()[0]} "
+            f"{watch.last_good()} Set training.checkpointing: true, or {other}."
+        )
+    return None
 
 
 def exact_adapter(model: Any) -> list[tuple[Any, torch.Tensor]]:
@@ -392,8 +410,20 @@ def held_out_loss(model: Any, rows: Sequence[TrainRow], recipe: Recipe) -> float
     size = recipe.rows_per_pass if recipe.packed else 1
     with torch.no_grad(), half(recipe.precision, model.device.type):
         for start in range(0, len(rows), size):
-            inputs = on_device(tensors(rows[start : start + size], bool(recipe.lean)), model.device)
-            loss, targets = pack_loss(model, inputs)
+            if recipe.packed:
+                some = tensors(rows[start : start + size], bool(recipe.lean))
+                loss, targets = pack_loss(model, on_device(some, model.device))
+            else:
+                loss, targets = row_loss(model, rows[start])
             total, count = total + float(loss), count + targets
     model.train(was_training)
     return total / count
+
+
+def row_loss(model: Any, row: TrainRow) -> tuple[torch.Tensor, int]:
+    """As ``pack_loss``, of one row under the model's own mask, whatever that is."""
+    ids = torch.tensor([row.ids], device=model.device)
+    targets = torch.tensor(row.labels[1:], device=model.device)
+    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0, :-1]
+    total = torch.nn.functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+    return total, int((targets != IGNORED).sum())

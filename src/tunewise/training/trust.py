@@ -65,6 +65,22 @@ def check_rows(
             )
 
 
+def within_window(model: Any, rows: Sequence[TrainRow]) -> bool:
+    """False where a layer sees less than the longest row: the mask of a pack knows no window.
+
+    Short rows would not show it, so the config is asked.
+    """
+    from tunewise.training.methods import core_of
+
+    config = core_of(model).config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ("by window",))
+    if kinds == {"full_attention"} or not getattr(config, "use_sliding_window", True):
+        return True
+    sizes = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    window = min((size for size in sizes if isinstance(size, int)), default=None)
+    return window is None or max(map(len, rows)) <= window
+
+
 def packing_agrees(model: Any, rows: Sequence[TrainRow]) -> bool:
     """True when two rows in one pack get the logits that each gets alone, to rounding.
 

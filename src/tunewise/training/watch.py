@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,7 +188,9 @@ class Watch(TrainerCallback):
 
         assert self.trainer is not None
         model = self.trainer.accelerator.unwrap_model(wrapped)
-        loss = self.held_out_now = held_out_loss(model, self.held_out, self.recipe)
+        few = min(self.recipe.rows_per_pass, self.trainer.most)  # fewer where memory ran out
+        recipe = replace(self.recipe, rows_per_pass=few)
+        loss = self.held_out_now = held_out_loss(model, self.held_out, recipe)
         said = {
             "step": state.global_step,
             "epoch": state.epoch,
