@@ -14,6 +14,7 @@ from typing import Any
 
 from tunewise.errors import RunError, SettingError
 from tunewise.inputs import read_decision
+from tunewise.models.quantised_base import is_marked
 
 # What --max-lora-rank takes: MaxLoRARanks in vllm/config/lora.py. Fully trained layers, biases and DoRA are
 # what its adapter loader refuses (vllm/lora/peft_helper.py).
@@ -97,7 +98,8 @@ def export(
     size = sum(file.stat().st_size for file in into.glob("*.safetensors"))
     known = str(base) if name == "embedded" else name  # vLLM does not know our word for it
     more = [f"{name_of(Path(folder))}={folder}" for folder in beside]
-    line = None if problems else serve_line(known, into, kind, rank, more)
+    in_4_bits = kind == "adapter" and is_marked(into)
+    line = None if problems else serve_line(known, into, kind, rank, more, in_4_bits)
     return Exported(kind, into, name, size, problems, line)
 
 
@@ -116,6 +118,11 @@ def adapter_beside(folder: Path, home: Path) -> dict[str, Any]:
     bases = [one.get("base_model_name_or_path") for one in (own, config)]
     if bases[0] != bases[1]:
         raise SettingError(f"{folder} is an adapter of {bases[1]}, and this run tuned {bases[0]}")
+    if is_marked(folder) != is_marked(home):
+        raise SettingError(
+            f"{folder} and this run's adapter do not answer on the same base: one of them was trained on "
+            "4-bit weights (qlora). Serve them apart, or merge"
+        )
     if problems := vllm_problems(config):
         raise SettingError(f"{folder} cannot be served by vLLM: {'; '.join(problems)}")
     return config
@@ -220,12 +227,25 @@ def vllm_rank(rank: int) -> int | None:
     return next((most for most in VLLM_RANKS if most >= rank), None)
 
 
-def serve_line(base: str, folder: Path, kind: str, rank: int | None, more: Sequence[str] = ()) -> str:
-    """The line that starts vLLM with the model, or with the base and its adapters."""
+def serve_line(
+    base: str,
+    folder: Path,
+    kind: str,
+    rank: int | None,
+    more: Sequence[str] = (),
+    in_4_bits: bool = False,
+) -> str:
+    """The line that starts vLLM with the model, or with the base and its adapters.
+
+    in_4_bits: adapters of QLoRA; vLLM quantises their base in flight, to NF4 (bitsandbytes).
+    """
     if kind == "model":
         return f"vllm serve {shlex.quote(str(folder))}"
     adapters = " ".join(shlex.quote(one) for one in (f"{name_of(folder)}={folder}", *more))
-    return (
-        f"vllm serve {shlex.quote(base)} --enable-lora --max-lora-rank {rank} --max-loras {1 + len(more)} "
-        f"--lora-modules {adapters}"
-    )
+    words = [
+        "vllm serve",
+        shlex.quote(base),
+        *(["--quantization bitsandbytes"] if in_4_bits else []),
+        f"--enable-lora --max-lora-rank {rank} --max-loras {1 + len(more)} --lora-modules {adapters}",
+    ]
+    return " ".join(words)

@@ -109,3 +109,46 @@ def test_disk_need_of_full_tuning_is_twelve_bytes_a_weight_and_more(tiny):
     weights = sum(p.numel() for p in model.parameters())
     snapshots, chosen, last = 3, 1, 1  # of 4 bytes a weight each
     assert methods.disk_need(model, 3) == weights * (4 * (snapshots + chosen + last) + 3 * 12)
+
+
+def test_a_rounded_base_has_the_weights_that_qlora_trains_beside(tiny):
+    torch = pytest.importorskip("torch")
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    from tunewise.models import quantised_base, weights
+
+    rounded = weights.load_model(tiny)
+    quantised_base.round_linears(rounded)
+    layers = dict(rounded.named_modules())
+    held = 0
+    for name, layer in methods.open_in_4_bits(tiny).named_modules():
+        if isinstance(layer, bitsandbytes.nn.Linear4bit):
+            back = bitsandbytes.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+            weight = layers[name].weight
+            torch.testing.assert_close(weight, back.reshape(weight.shape).to(weight.dtype), rtol=0, atol=0)
+            held += 1
+    assert held == sum(type(layer) is torch.nn.Linear for layer in layers.values()) - 1  # but the head
+
+
+def test_an_adapter_of_qlora_answers_beside_the_base_it_was_trained_on(tiny, rows, tmp_path):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("bitsandbytes")
+    from tunewise.models import quantised_base, weights
+    from tunewise.training.trust import answer_logits, check_adapter
+
+    recipe = replace(RECIPE, method="qlora", epochs=1.0)
+    folder = train(tiny, rows[:16], (), recipe, tmp_path, Silent()).snapshots[-1].folder
+    assert quantised_base.is_marked(folder)
+    assert weights.adapter_files(folder)[-1].name == quantised_base.MARK
+    check_adapter(tiny, folder, rows[:2])
+    served = answer_logits(weights.load_model(tiny, folder), rows[0])
+    (folder / quantised_base.MARK).rename(tmp_path / "mark")
+    unrounded = answer_logits(weights.load_model(tiny, folder), rows[0])
+    assert float((served - unrounded).abs().max()) > 1e-3
+    base = weights.load_model(tiny)
+    quantised_base.round_linears(base)
+    torch.testing.assert_close(
+        served, answer_logits(weights.merged(base, folder), rows[0]), atol=1e-5, rtol=1e-4
+    )
+    (folder / quantised_base.MARK).write_text('{"format": "fp4"}')
+    with pytest.raises(SettingError, match="nf4"):
+        weights.load_model(tiny, folder)

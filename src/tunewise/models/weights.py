@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.errors import DoorError, SettingError, WorldError
+from tunewise.models import quantised_base
 from tunewise.models.embedded import cache_folder, embedded_folder, file_sha256
 
 SINGLE = "model.safetensors"
@@ -106,11 +107,12 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def adapter_files(adapter: Path) -> list[Path]:
-    """The two files of an adapter in PEFT's layout. Raises SettingError where one is missing."""
+    """The files of an adapter in PEFT's layout, and QLoRA's mark. SettingError where one is missing."""
     for name in ADAPTER_FILES:
         if not (adapter / name).is_file():
             raise SettingError(f"{adapter}: expected an adapter in PEFT's layout, {name} is missing.")
-    return [adapter / name for name in ADAPTER_FILES]
+    mark = [adapter / quantised_base.MARK] if quantised_base.is_marked(adapter) else []
+    return [*(adapter / name for name in ADAPTER_FILES), *mark]
 
 
 def model_checksum(folder: Path) -> str:
@@ -249,8 +251,13 @@ def beside(model: Any, adapter: Path) -> Any:
 
 
 def opened_beside(model: Any, adapter: Path, **options: Any) -> Any:
-    """PEFT's model of ``model`` and an adapter. Raises SettingError where it does not fit the model."""
+    """PEFT's model of ``model`` and an adapter, the base rounded where it was for training.
+
+    Raises SettingError where it does not fit the model.
+    """
     adapter_files(adapter)
+    if quantised_base.is_marked(adapter):
+        quantised_base.round_linears(model)
     try:
         with quiet_transformers():
             from peft import PeftModel

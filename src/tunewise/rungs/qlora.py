@@ -8,7 +8,7 @@ from tunewise.rungs.tuned import build, cannot_tune, outlook_of
 
 
 class Qlora:
-    """Supervised fine-tuning of a LoRA adapter on the base in NF4; it answers beside the unquantised base."""
+    """Supervised fine-tuning of a LoRA adapter on the base in NF4, beside which it answers."""
 
     name = "qlora"
 

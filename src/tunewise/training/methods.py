@@ -2,9 +2,9 @@
 
     base weights -> open_base -> attach -> (training) -> save -> a folder that answers
 
-What is handed over is always served on the unquantised base: an adapter in PEFT's layout for ``lora`` and
-``qlora``, a whole model as safetensors for ``full``. So the figures of a QLoRA run are those of its adapter
-beside the weights that will serve it, not beside the 4-bit copy that it was trained on.
+What is handed over is an adapter in PEFT's layout for ``lora`` and ``qlora``, a whole model as safetensors
+for ``full``. An adapter of QLoRA answers beside the weights it was trained on: the base rounded to 4 bits and
+back (``models.quantised_base``).
 """
 
 import difflib
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunewise.errors import SettingError
+from tunewise.models.quantised_base import need_bitsandbytes, write_mark
 from tunewise.training import checkpoints
 from tunewise.training.allocator import keep_freed_memory
 
@@ -111,17 +112,6 @@ def keep_as_quantised(model: Any) -> None:
     for layer in model.modules():
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
-
-
-def need_bitsandbytes() -> None:
-    """Raise SettingError where bitsandbytes is not installed."""
-    import importlib.util
-
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise SettingError(
-            "qlora needs bitsandbytes, which is not installed here. Run: pip install 'tunewise[qlora]'; or "
-            "use lora, which needs four times the memory for the base weights and nothing else"
-        )
 
 
 def cannot_quantise(device: str) -> str:
@@ -228,6 +218,8 @@ def save_adapter(model: Any, folder: Path, state: dict[str, Any] | None = None) 
     config = checkpoints.read_json(folder / "adapter_config.json") or {}
     config["target_modules"] = sorted(config["target_modules"])  # a set: its order differs between processes
     checkpoints.write_json(folder / "adapter_config.json", config)
+    if getattr(core_of(model), "is_loaded_in_4bit", False):
+        write_mark(folder)
 
 
 def describe(model: Any) -> dict[str, Any]:

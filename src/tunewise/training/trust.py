@@ -263,10 +263,14 @@ def _open(base: Path, adapter: Path) -> Any:
     from peft import PeftModel
     from safetensors import SafetensorError
 
+    from tunewise.models import quantised_base
     from tunewise.models.weights import load_model, no_room, out_of_memory
 
     try:
-        return PeftModel.from_pretrained(load_model(base), str(adapter)).eval()
+        model = load_model(base)
+        if quantised_base.is_marked(adapter):
+            quantised_base.round_linears(model)
+        return PeftModel.from_pretrained(model, str(adapter)).eval()
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         if isinstance(error, RuntimeError) and out_of_memory(error):
             raise no_room(adapter, error) from error
