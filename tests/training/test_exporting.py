@@ -102,6 +102,22 @@ def test_a_merged_model_ends_where_training_taught_it_to_whatever_its_base_says(
     assert set(GenerationConfig.from_pretrained(merged).eos_token_id) == {1, stop}
 
 
+def test_an_adapter_of_qlora_is_served_on_a_4_bit_base_and_not_beside_one_of_lora(run, tmp_path):
+    import shutil
+
+    from tunewise.models.quantised_base import write_mark
+
+    plain = export(run, out=tmp_path / "plain")
+    shutil.copytree(run, tmp_path / "run")
+    write_mark(tmp_path / "run" / "lora" / "adapter")
+    found = export(tmp_path / "run", out=tmp_path / "four")
+    assert found.serve is not None
+    assert " --quantization bitsandbytes --enable-lora " in found.serve
+    assert (found.folder / "quantised_base.json").is_file()
+    with pytest.raises(SettingError, match="do not answer on the same base"):
+        export(tmp_path / "run", out=tmp_path / "both", beside=[plain.folder])
+
+
 def test_several_adapters_of_one_base_stand_in_one_line_with_the_highest_rank(run, tiny, tmp_path):
     one = export(run, out=tmp_path / "one")
     config = json.loads((one.folder / "adapter_config.json").read_text(encoding="utf-8"))
