@@ -55,9 +55,18 @@ def test_rungs_that_the_budget_left_untried_are_listed_with_that_reason(priced):
     assert made.verdict == "not_proved"  # the rungs above may well meet
 
 
-def test_a_search_that_errored_and_is_asked_again_beyond_the_cap_ends_the_run_by_budget(priced):
-    # call 60 is in the search of few-shot; a resumed run asks it again, now beyond the cap
+def test_a_search_that_errored_is_not_asked_again_once_its_rungs_items_were_opened(priced):
+    # call 60 is in the search of few-shot, which with another answer could choose another prompt
     task = priced(fails=lambda count: count == 60)
+    whole = decide(task)
+    assert whole.result("few-shot").evidence.n >= 16
+    again = decide(task, max_usd=whole.spent["usd"])
+    assert (again.ended_by, again.spent["calls"]) == (whole.ended_by, whole.spent["calls"])
+
+
+def test_an_item_that_errored_and_is_asked_again_beyond_the_cap_ends_the_run_by_budget(priced):
+    # call 3 is an item of zero-shot; a resumed run asks it again, now beyond the cap
+    task = priced(fails=lambda count: count == 3)
     whole = decide(task)
     assert whole.result("few-shot").evidence.n >= 16
     again = decide(task, max_usd=whole.spent["usd"])

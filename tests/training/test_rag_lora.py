@@ -13,12 +13,12 @@ from tunewise.plan_rungs import planned_rung
 from tunewise.progress import Silent
 from tunewise.retrieval.chunking import Chunk
 from tunewise.retrieval.index import Retriever
-from tunewise.rungs import tuned
 from tunewise.rungs.order import load_candidate
 from tunewise.rungs.prompt import PromptCandidate, layout_of
 from tunewise.rungs.rag import GoldPassages
 from tunewise.rungs.rag_lora import RagLora, passages_for, teach
 from tunewise.rungs.rung import Workbench
+from tunewise.rungs.tuned_rows import messages_of
 from tunewise.splits import Parts
 from tunewise.task import DecodingSettings, Knowledge, Task
 from tunewise.task_training import RetrievalSection, Training
@@ -134,7 +134,7 @@ def test_training_reads_the_layout_that_answering_sends(make_bench, retriever):
     for before, after in zip(bench.parts.train, taught.train, strict=True):
         if len(retriever.search(before.input, 2)) == 2 and not taught.moved:
             sent = serving.request(before).messages
-            assert tuned.messages_of(layout_of(bench), after) == sent
+            assert messages_of(layout_of(bench), after) == sent
         assert after.key == before.key
         assert after.input.startswith("Context:\n[1] ")
         assert after.input.endswith(f"Question: {before.input}\nAnswer:")
