@@ -156,6 +156,31 @@ def test_loss_and_gradients_of_a_lean_pack_are_those_of_the_models_own_layers(me
     assert not any("forward" in vars(layer) for layer in model.modules())
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_logits_that_would_fill_the_memory_are_made_in_parts_with_the_same_loss_and_gradients(
+    method, tiny, rows, monkeypatch
+):
+    import torch
+
+    from tunewise.training import lean, methods, packing
+
+    recipe = dataclasses.replace(RECIPE, method=method)
+    with quiet():
+        model = methods.attach(methods.open_base(tiny, recipe), recipe)
+    inputs = tensors(rows[:6])
+    whole = lean.learnt(model, *lean.own_loss(model, inputs))
+    made, chunk = [], lean.chunked_loss
+    monkeypatch.setattr(lean, "chunked_loss", lambda *given: made.append(1) or chunk(*given))
+    monkeypatch.setattr(packing, "LOGIT_BYTES", 4 * 16 * model.config.vocab_size)
+    parts = lean.learnt(model, *lean.own_loss(model, inputs))
+    assert made == [1]
+    torch.testing.assert_close(parts[0], whole[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(parts[1], whole[1], atol=1e-6, rtol=1e-4)
+    model.config.final_logit_softcapping = 30.0  # done to logits after the products: they stay whole
+    lean.own_loss(model, inputs)
+    assert made == [1]
+
+
 def test_a_model_whose_formulas_differ_keeps_its_own_layers(tiny, rows, monkeypatch, tmp_path):
     from tunewise.training import fused_layers
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -224,6 +225,22 @@ def test_the_steps_of_a_training_multiply_in_its_precision(
     monkeypatch.setattr(PackedTrainer, "training_step", look)
     train(tiny, rows[:8], (), change(epochs=1.0, precision=precision), tmp_path, Silent())
     assert seen == {setting}
+
+
+def test_padded_batches_of_rows_far_apart_in_length_hold_like_lengths(tiny, rows, tmp_path, monkeypatch):
+    from tunewise.training.trainer import PackedTrainer
+
+    some = [replace(row, answer=row.answer * (12 if n % 8 == 0 else 1)) for n, row in enumerate(rows[:32])]
+    shapes, step = [], PackedTrainer.training_step
+
+    def look(self, model, inputs, *args):
+        shapes.append(inputs["input_ids"].shape[1])
+        return step(self, model, inputs, *args)
+
+    monkeypatch.setattr(PackedTrainer, "training_step", look)
+    train(tiny, some, (), change(epochs=1.0, packed=False, rows_per_pass=4), tmp_path, Silent())
+    longest = max(map(len, some))
+    assert sum(shape == longest for shape in shapes) <= 2  # the four long rows would stand in four passes
 
 
 def test_a_half_written_snapshot_is_none(tiny, rows, tmp_path):

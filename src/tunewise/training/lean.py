@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-from tunewise.training import fused_layers, row_attention
+from tunewise.training import fused_layers, packing, row_attention
 from tunewise.training.masks import IGNORED, TrainRow
 from tunewise.training.methods import core_of
 
@@ -137,12 +138,57 @@ def rotary_modules(core: Any) -> list[Any]:
 
 
 def own_loss(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, int]:
-    """Summed negative log-likelihood in nats of a pack's targets, and how many there are."""
+    """Summed negative log-likelihood in nats of a pack's targets, and how many there are.
+
+    Where logits would take more than ``LOGIT_BYTES`` they exist for a part of the targets at a time.
+    """
     targets = inputs["labels"].flatten()
     rest = {name: value for name, value in inputs.items() if name not in ("labels", "shift_labels")}
-    logits = model(**rest, use_cache=False).logits[0]
-    total = functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+    head = head_of_products(model)
+    if head is not None and targets.numel() * 4 * len(head.weight) > packing.LOGIT_BYTES:
+        total = chunked_loss(hidden_states(model, head, rest), head, targets)
+    else:
+        logits = model(**rest, use_cache=False).logits[0]
+        total = functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
     return total, int((targets != IGNORED).sum())
+
+
+def head_of_products(model: Any) -> nn.Linear | None:
+    """The output layer where logits are its products alone, in one process; else None."""
+    from tunewise.training.trainer import sharded
+
+    if hasattr(model, "module") or sharded():
+        return None
+    core = core_of(model)
+    config, head = core.config.get_text_config(), core.get_output_embeddings()
+    after = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+    plain = all(getattr(config, name, None) in (None, 1, 1.0) for name in after)
+    return head if type(head) is nn.Linear and plain else None
+
+
+def chunked_loss(hidden: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
+    """Summed cross-entropy in nats of ``head``'s logits, made again on the way back, a part at a time.
+
+    hidden (m, h), targets (m,) -> scalar (checkpointing of Chen et al., "Training deep nets with sublinear
+    memory cost", 2016, section 3).
+    """
+
+    def of(some: Tensor, aims: Tensor) -> Tensor:
+        return functional.cross_entropy(head(some).float(), aims, ignore_index=IGNORED, reduction="sum")
+
+    size = max(16, packing.LOGIT_BYTES // (4 * len(head.weight)))
+    parts = zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
+    return torch.stack([checkpoint(of, some, aims, use_reentrant=False) for some, aims in parts]).sum()
+
+
+def hidden_states(model: Any, head: Any, rest: dict[str, Any]) -> Tensor:
+    """What the output layer would be given, (m, h)."""
+    head.forward = lambda hidden: hidden
+    try:
+        found: Tensor = model(**rest, use_cache=False).logits[0]
+    finally:
+        del head.forward
+    return found
 
 
 def pack_loss(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, int]:
@@ -150,12 +196,7 @@ def pack_loss(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, int]:
     head = core_of(model if not hasattr(model, "module") else model.module).get_output_embeddings()
     targets = inputs["labels"].flatten()
     rest = {name: value for name, value in inputs.items() if name not in ("labels", "shift_labels")}
-    head.forward = lambda hidden: hidden
-    try:
-        hidden = model(**rest, use_cache=False).logits[0]
-    finally:
-        del head.forward
-    total = fused_layers.summed_cross_entropy(hidden, head.weight, targets)
+    total = fused_layers.summed_cross_entropy(hidden_states(model, head, rest), head.weight, targets)
     return total, int((targets != IGNORED).sum())
 
 

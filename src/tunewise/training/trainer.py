@@ -375,6 +375,8 @@ def config_of(recipe: Recipe, watch: "Watch", report_to: Sequence[str] = ()) -> 
         ),  # one step alone has a rate
         seed=recipe.seed,
         data_seed=recipe.seed,
+        # padded batches of rows far apart in length would be mostly padding; packs have none
+        train_sampling_strategy="group_by_length" if recipe.balanced and not recipe.packed else "random",
         use_cpu=not torch.cuda.is_available(),
         ddp_backend=None if torch.cuda.is_available() or processes == 1 else "gloo",
         ddp_find_unused_parameters=False,
