@@ -2,7 +2,7 @@
 
 An adapter that was trained beside 4-bit weights has learnt to mend their rounding. Beside the weights that
 were rounded it mends what is not broken: on SmolLM2-135M, whose layers change by 9 % of their length in NF4,
-0.618 of E2E's fields came out right beside the unquantised base, 0.832 beside the rounded one (docs/lab-notes.md).
+0.618 of E2E's fields came out right beside the unquantised base, 0.832 beside the rounded one.
 """
 
 import importlib.util
