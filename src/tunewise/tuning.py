@@ -242,7 +242,7 @@ def launch_command(
     """
     from tunewise.rungs.tuned_settings import recipe_of
     from tunewise.training import methods
-    from tunewise.training.launch import Rehearsal, Rehearsed
+    from tunewise.training.launch import Launched, Rehearsal
     from tunewise.tuning_stages import known_stage, run_stage
 
     notes = Notes(Silent())
@@ -250,7 +250,7 @@ def launch_command(
     check_launch(launch, bench)
     methods.check(base_of(bench).folder, recipe_of(bench, chosen))
     try:
-        run_stage(with_curve(bench, False), chosen, known_stage(stage), Rehearsed(launch))
+        run_stage(with_curve(bench, False), chosen, known_stage(stage), Launched(launch, rehearsing=True))
     except Rehearsal as found:
         due = "cpt" if Path(found.plan["job"]).parent.parent.name == "cpt" else "sft"
         watch = bench.task.guard

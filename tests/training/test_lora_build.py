@@ -172,6 +172,22 @@ def test_a_fully_tuned_candidate_is_saved_and_answers_as_before(make_bench):
     assert candidate.facts()["model_bytes"] > 0
 
 
+def guarded(bench, questions, **settings):
+    """The bench with a guard on the made-up questions, and whole tuned models behind its door."""
+    from tunewise.models.local import LocalDoor
+    from tunewise.task_guard import Guard
+
+    names = tuple(str(questions / f"{name}.jsonl") for name in ("one", "two", "three"))
+    guard = Guard(data=str(questions), benchmarks=names, **settings)
+    found = replace(
+        bench,
+        task=bench.task.model_copy(update={"guard": guard}),
+        tune_door=lambda folder: LocalDoor(folder or bench.door.folder),
+    )
+    found.__dict__["asked"] = []
+    return found
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(("rate", "failed"), [(0.05, True), (1e-5, False)])
 def test_a_build_that_forgets_is_stopped_repaired_or_held_back_and_a_sane_one_is_not(
@@ -179,19 +195,8 @@ def test_a_build_that_forgets_is_stopped_repaired_or_held_back_and_a_sane_one_is
 ):
     from tunewise.decision import held_back
     from tunewise.rungs.full import Full
-    from tunewise.task_guard import Guard
 
-    names = tuple(str(questions / f"{name}.jsonl") for name in ("one", "two", "three"))
-    bench = make_bench(learning_rate=rate)
-    guard = Guard(data=str(questions), benchmarks=names, mode="full")
-    from tunewise.models.local import LocalDoor
-
-    bench = replace(
-        bench,
-        task=bench.task.model_copy(update={"guard": guard}),
-        tune_door=lambda folder: LocalDoor(folder or bench.door.folder),
-    )
-    bench.__dict__["asked"] = []
+    bench = guarded(make_bench(learning_rate=rate), questions, mode="full")
     candidate = Full().build(bench)
     found = candidate.facts()["guard"]
     assert (found["stopped_at"] is not None) is failed
@@ -230,19 +235,9 @@ def test_training_in_this_process_is_guarded_also_where_trackers_are_told(make_b
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_run_too_short_to_be_watched_is_checked_on_fresh_items_all_the_same(make_bench, questions):
     from tunewise.decision import held_back
-    from tunewise.models.local import LocalDoor
     from tunewise.rungs.full import Full
-    from tunewise.task_guard import Guard
 
-    names = tuple(str(questions / f"{name}.jsonl") for name in ("one", "two", "three"))
-    bench = make_bench(learning_rate=0.05)
-    guard = Guard(data=str(questions), benchmarks=names, time_share=1e-6)
-    bench = replace(
-        bench,
-        task=bench.task.model_copy(update={"guard": guard}),
-        tune_door=lambda folder: LocalDoor(folder or bench.door.folder),
-    )
-    bench.__dict__["asked"] = []
+    bench = guarded(make_bench(learning_rate=0.05), questions, time_share=1e-6)
     candidate = Full().build(bench)
     found = candidate.facts()["guard"]
     assert "the run is so short" in found["off"]

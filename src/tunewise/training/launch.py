@@ -137,11 +137,23 @@ def row_of(said: dict[str, Any]) -> TrainRow:
     )
 
 
+class Rehearsal(Exception):
+    """Ends a run where its processes would start: ``plan`` is what would be launched, JSON-able."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        super().__init__(plan["command"])
+        self.plan = plan
+
+
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """``recipe.train`` in the processes of a launch: takes its arguments, gives its result."""
+    """``recipe.train`` in the processes of a launch: takes its arguments, gives its result.
+
+    rehearsing: write the job and launch nothing; raises Rehearsal.
+    """
 
     launch: Launch
+    rehearsing: bool = False
 
     def __call__(
         self,
@@ -152,11 +164,23 @@ class Launched:
         work: Path,
         progress: Progress,
         mix: Mix | None = None,
+        general: Sequence[TrainRow] | None = None,
     ) -> Trained:
-        """Train, and tell the progress of the first process. Raises WorldError when a process fails."""
+        """Train, and tell the progress of the first process. Raises WorldError when a process fails.
+
+        Raises SettingError for what the processes of a launch cannot do.
+        """
         import torch
 
         self.launch.check(recipe.batch_size)
+        if general is not None:
+            raise SettingError("training.kl is computed in one process, without a launch: leave it out")
+        job = work.absolute() / "job"
+        words = command(self.launch, job, cpu=not torch.cuda.is_available())
+        if self.rehearsing:
+            write_job(job, base, rows, held_out, recipe, mix)
+            steps = total_steps(len(rows) if mix is None else mix.total, recipe)
+            raise Rehearsal(plan_of(self.launch, words, job, recipe, steps))
         facts = checkpoints.read_json(work / "trained.json")
         if facts is not None and any(s.step == facts["steps"] for s in snapshots_in(work)):
             return Trained(snapshots_in(work), facts)  # the command of --dry-run was run before
@@ -165,10 +189,7 @@ class Launched:
                 "several nodes: run the command that --dry-run prints on each of them, then this one "
                 "again: it chooses the checkpoint and checks it"
             )
-        job = work / "job"
         write_job(job, base, rows, held_out, recipe, mix)
-        cpu = not torch.cuda.is_available()
-        words = command(self.launch, job, cpu=cpu)
         threads = max(1, (os.cpu_count() or 1) // self.launch.processes)
         env = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
         env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
@@ -182,53 +203,20 @@ class Launched:
         return Trained(snapshots_in(work), facts)
 
 
-class Rehearsal(Exception):
-    """Ends a run where its processes would start: ``plan`` is what would be launched, JSON-able."""
-
-    def __init__(self, plan: dict[str, Any]) -> None:
-        super().__init__(plan["command"])
-        self.plan = plan
-
-
-@dataclass(frozen=True, slots=True)
-class Rehearsed:
-    """Takes the arguments of ``Launched``, writes the job, and launches nothing: raises Rehearsal."""
-
-    launch: Launch
-
-    def __call__(
-        self,
-        base: Path,
-        rows: Sequence[TrainRow],
-        held_out: Sequence[TrainRow],
-        recipe: Recipe,
-        work: Path,
-        progress: Progress,
-        mix: Mix | None = None,
-        general: Sequence[TrainRow] | None = None,
-    ) -> Trained:
-        """See the class. Raises SettingError for what the processes of a launch cannot do."""
-        import torch
-
-        self.launch.check(recipe.batch_size)
-        if general is not None:
-            raise SettingError("training.kl is computed in one process, without a launch: leave it out")
-        job = work.absolute() / "job"
-        write_job(job, base, rows, held_out, recipe, mix)
-        processes = self.launch.processes * self.launch.nodes
-        raise Rehearsal(
-            {
-                "command": in_words(command(self.launch, job, cpu=not torch.cuda.is_available())),
-                "job": str(job),
-                "method": recipe.method,
-                "processes": processes,
-                "nodes": self.launch.nodes,
-                "strategy": self.launch.strategy,
-                "steps": total_steps(len(rows) if mix is None else mix.total, recipe),
-                "batch_size": recipe.batch_size,
-                "rows_of_each_process": recipe.batch_size // processes,
-            }
-        )
+def plan_of(launch: Launch, words: Sequence[str], job: Path, recipe: Recipe, steps: int) -> dict[str, Any]:
+    """What would be launched, for people and programs."""
+    processes = launch.processes * launch.nodes
+    return {
+        "command": in_words(words),
+        "job": str(job),
+        "method": recipe.method,
+        "processes": processes,
+        "nodes": launch.nodes,
+        "strategy": launch.strategy,
+        "steps": steps,
+        "batch_size": recipe.batch_size,
+        "rows_of_each_process": recipe.batch_size // processes,
+    }
 
 
 def why_failed(work: Path, code: int) -> TunewiseError:
