@@ -9,7 +9,7 @@ import typer
 from tunewise.cli.documents import print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tunewise.tuning import Shown, TrainingRun
     from tunewise.tuning_compared import MethodComparison
@@ -79,8 +79,6 @@ def train(
         print_json(shown.to_json()) if as_json else print_shown(shown)
         return
     if compare is not None:
-        from tunewise.tuning_compared import compare_methods
-
         refuse_beside_compare(
             {
                 "--method": method is not None, "--stage": stage != "sft", "--curve": curve,
@@ -89,12 +87,8 @@ def train(
                 "--host": host is not None, "--guard": guard is not None,
             }
         )  # fmt: skip
-        with progress_for(sys.stderr) as progress:
-            table = compare_methods(
-                task, listed(compare), out=out, seed=seed, rates=rates, rate_rows=rate_rows, general=general,
-                progress=progress,
-            )  # fmt: skip
-        print_json(table.to_json()) if as_json else print_comparison(table)
+        tried = {"rates": rates, "rate_rows": rate_rows, "general": general}
+        show_comparison(task, listed(compare), as_json, out=out, seed=seed, **tried)
         return
     refuse_without_compare(
         {"--rates": rates != 3, "--rate-rows": rate_rows != 128, "--general": general is not None}
@@ -109,6 +103,16 @@ def train(
             progress=progress, **chosen,
         )  # fmt: skip
     print_json(run.to_json()) if as_json else print_run(run)
+
+
+def show_comparison(task: Path, methods: "Sequence[str]", as_json: bool, **options: Any) -> None:
+    """Train the methods and print their table. options: as ``compare_methods`` has them."""
+    from tunewise.cli.terminal import progress_for
+    from tunewise.tuning_compared import compare_methods
+
+    with progress_for(sys.stderr) as progress:
+        table = compare_methods(task, methods, progress=progress, **options)
+    print_json(table.to_json()) if as_json else print_comparison(table)
 
 
 def listed(text: str) -> list[str]:
