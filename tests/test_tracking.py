@@ -52,6 +52,20 @@ def test_a_local_store_holds_losses_settings_and_figures_of_the_run(tmp_path):
 
 @needs_mlflow
 @pytest.mark.filterwarnings("ignore")
+def test_the_steps_of_two_stages_have_names_of_their_own(tmp_path):
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with mlflow_run(uri, "tickets", "lora cpt+sft", Told()) as run:
+        run.tell("training", rung="cpt", step=1, steps=1, loss=3.0)
+        run.tell("training", rung="lora", step=1, steps=1, loss=2.0)
+    client = MlflowClient(tracking_uri=uri)
+    for name, value in (("cpt/loss", 3.0), ("loss", 2.0)):
+        assert [(m.step, m.value) for m in client.get_metric_history(run.id, name)] == [(1, value)]
+
+
+@needs_mlflow
+@pytest.mark.filterwarnings("ignore")
 def test_a_run_that_fails_is_failed_and_a_store_that_breaks_does_not_end_training(tmp_path, monkeypatch):
     from mlflow import MlflowClient
 

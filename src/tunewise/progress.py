@@ -2,6 +2,8 @@
 
 from typing import Any, Protocol
 
+READING = "cpt"  # the rung of ``training`` events while documents are read, before any tuning
+
 
 class Progress(Protocol):
     """Told of every event of a run; must never raise and never block for long.

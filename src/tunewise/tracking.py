@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tunewise.errors import SettingError, StoreError
-from tunewise.progress import Progress
+from tunewise.progress import READING, Progress
 
 SECONDS = 2.0  # between two writes: a store on disk takes a few milliseconds for one
 STEP_FIGURES = (
@@ -27,8 +27,9 @@ FIGURES = ("selection_score", "seconds", "tokens", "trainable_parameters", "shar
 class MlflowRun:
     """One run in an MLflow store: hands progress on, and writes loss and speed of every step.
 
-    A store that fails while training goes on is told of once and left alone: figures are kept by the run
-    itself, so that training never ends for want of a copy.
+    Metrics of a first stage that reads documents begin with its name (``cpt/loss``): both stages count their
+    steps from 1. A store that fails while training goes on is told of once and left alone: figures are kept
+    by the run itself, so that training never ends for want of a copy.
     """
 
     def __init__(self, uri: str, experiment: str, name: str, progress: Progress) -> None:
@@ -66,8 +67,9 @@ class MlflowRun:
         from mlflow.entities import Metric
 
         now = round(1000 * time.time())
+        stage = f"{READING}/" if facts.get("rung") == READING else ""
         self.waiting += [
-            Metric(name, float(facts[name]), now, int(facts["step"]))
+            Metric(stage + name, float(facts[name]), now, int(facts["step"]))
             for name in STEP_FIGURES
             if facts.get(name) is not None
         ]

@@ -95,6 +95,40 @@ def test_begin_keeps_what_others_settings_made_when_it_is_told_to_refuse(tmp_pat
     assert checkpoints.is_whole(step)
 
 
+def test_a_launch_may_change_only_when_no_step_is_left(tmp_path):
+    one, two = {"base": "a", "launch": checkpoints.ALONE}, {"base": "a", "launch": "2 processes, ddp"}
+    checkpoints.begin(tmp_path, one)
+    step = whole(tmp_path / "work" / "steps" / "checkpoint-4")
+    with pytest.raises(RunError, match="launch: one process before, 2 processes, ddp now"):
+        checkpoints.begin(tmp_path, two, refuse=True)
+    assert checkpoints.is_whole(step)
+    assert checkpoints.begin(tmp_path, {"base": "a"}, refuse=True) == []
+    checkpoints.write_json(tmp_path / "work" / "trained.json", {"steps": 4})
+    assert checkpoints.begin(tmp_path, two, refuse=True) == []
+    assert checkpoints.changes(one, two) == []
+
+
+@pytest.mark.parametrize(
+    ("now", "says"),
+    [
+        ("a:1 b:2 c:3", []),
+        ("a:2 b:3 c:4", []),
+        ("new:1 a:2 b:3 c:4", ["train_rows: 1 new (rows:1)"]),
+        ("a:1 other:2 c:3", ["train_rows: 1 changed (rows:2)"]),
+        ("a:1 c:2", ["train_rows: 1 gone (rows:2)"]),
+        ("a:1 b:2 c:3 a:4", ["train_rows: 1 new (rows:4)"]),
+        ("x:1 b:2 y:3 z:4", ["train_rows: 2 changed (rows:1, rows:3), 1 new (rows:4)"]),
+        ("b:1 a:2 c:3", ["train_rows: the same rows in another order"]),
+    ],
+)
+def test_changed_rows_are_told_by_their_places(now, says):
+    before, after = (
+        [[digest, f"rows:{line}"] for digest, line in (word.split(":") for word in words.split())]
+        for words in ("a:1 b:2 c:3", now)
+    )
+    assert checkpoints.row_changes(before, after) == says
+
+
 def test_other_library_versions_throw_nothing_away_and_are_told_of_while_a_run_is_unfinished(tmp_path):
     settings, newer = (
         {"base": "a", "versions": {"torch": "2.9"}},

@@ -22,6 +22,7 @@ from tunewise.rungs.tuned_rows import messages_of
 from tunewise.splits import Parts
 from tunewise.task import DecodingSettings, Knowledge, Task
 from tunewise.task_training import RetrievalSection, Training
+from tunewise.training.trust import TrainingNotTrusted
 
 TOWNS = [f"town{n}" for n in range(30)]
 
@@ -138,6 +139,34 @@ def test_training_reads_the_layout_that_answering_sends(make_bench, retriever):
         assert after.key == before.key
         assert after.input.startswith("Context:\n[1] ")
         assert after.input.endswith(f"Question: {before.input}\nAnswer:")
+
+
+def test_a_window_without_room_for_the_right_passage_counts_its_prompt_among_those_without(
+    make_bench, retriever
+):
+    bench = make_bench(passages=3, present=1.0)
+    layout = replace(layout_of(bench), passages=3)
+    serving = PromptCandidate("rag-lora", bench.door, layout, retriever=retriever)
+    full = [len(bench.door.prompt_ids(serving.request(e).messages)) for e in bench.parts.train]
+    bench.door.context_window = min(full) - 1 + layout.decoding.max_new_tokens
+    taught = teach(bench, serving)
+    right = GoldPassages(retriever)
+    held = [
+        any(chunk.text in after.input for chunk in right.of(before))
+        for before, after in zip(bench.parts.train, taught.train, strict=True)
+    ]
+    assert taught.present == sum(held)
+    assert taught.absent == 40 - sum(held)
+    assert taught.present > 0
+
+
+def test_a_chat_that_answering_would_send_otherwise_is_refused(make_bench, retriever):
+    bench = make_bench(passages=2, present=1.0)
+    layout = replace(layout_of(bench), passages=2)
+    serving = PromptCandidate("rag-lora", bench.door, layout, retriever=retriever)
+    other = replace(serving, layout=replace(layout, instruction="another instruction"))
+    with pytest.raises(TrainingNotTrusted, match="rag-lora sends"):
+        teach(bench, other)
 
 
 def test_the_rung_is_built_answers_with_passages_and_is_found_again_from_disk(make_bench):

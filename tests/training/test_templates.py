@@ -3,7 +3,7 @@
 import pytest
 
 from tunewise.data import Example, Message
-from tunewise.models.tokens import render
+from tunewise.models.tokens import render, template_ids
 from tunewise.training.masks import IGNORED, render_rows
 
 # name: (template, the token that ends an answer). Written after the published formats, without their options.
@@ -145,7 +145,7 @@ def test_one_turn_trains_exactly_answer_and_stop_token_after_the_prompt_of_servi
     example = Example("k", CHAT[:2], (ANSWER,))
     [row] = render_rows(tokenizer, render, [example], lambda e: e.turns, None).rows
     assert learnt(row, tokenizer) == [ANSWER + stop]
-    assert list(row.prompt) == render(tokenizer, CHAT[:2])[0]
+    assert list(row.prompt) == render(tokenizer, CHAT[:2])[0] == template_ids(tokenizer, CHAT[:2])
 
 
 def test_a_turn_that_the_template_writes_otherwise_later_on_carries_no_loss_and_is_counted(tokenizers):

@@ -17,12 +17,12 @@ GOOD = TrainRow("k", (5, 6), (7, STOP))
 
 
 def served(row):
-    return list(row.prompt)
+    return [list(row.prompt)]
 
 
 def test_good_rows_pass():
     assert trust.check_rows([GOOD], {STOP}, served, {"other"}) is None  # it raises where a row is not good
-    assert trust.check_rows([GOOD], {STOP}, lambda row: None, set()) is None
+    assert trust.check_rows([GOOD], {STOP}, lambda row: (), set()) is None
 
 
 @pytest.mark.parametrize(
@@ -47,14 +47,14 @@ def test_a_row_without_loss_prompt_or_stop_token_is_refused(row, says):
 )
 def test_a_prompt_that_serving_sends_otherwise_is_refused_also_at_the_same_length(sent, says):
     with pytest.raises(trust.TrainingNotTrusted, match=says):
-        trust.check_rows([GOOD], {STOP}, lambda row: sent, set())
+        trust.check_rows([GOOD], {STOP}, lambda row: [row.prompt, sent], set())
 
 
 def test_a_prompt_that_was_cut_is_compared_with_the_end_of_what_serving_sends():
     cut = TrainRow("k", (5, 6), (7, STOP), cut=2)
-    trust.check_rows([cut], {STOP}, lambda row: (1, 2, 5, 6), set())
+    trust.check_rows([cut], {STOP}, lambda row: [(1, 2, 5, 6)], set())
     with pytest.raises(trust.TrainingNotTrusted, match="part at token 0"):
-        trust.check_rows([cut], {STOP}, lambda row: (1, 2, 4, 6), set())
+        trust.check_rows([cut], {STOP}, lambda row: [(1, 2, 4, 6)], set())
 
 
 def test_training_on_a_certification_row_is_the_users_to_mend():

@@ -10,7 +10,9 @@ pytest.importorskip("trl")
 
 from tunewise.cli.main import main
 from tunewise.errors import DataError, RunError, SettingError, StoreError, WorldError
+from tunewise.models import tokens
 from tunewise.training.launch import Launch, command, in_words
+from tunewise.training.trust import TrainingNotTrusted
 from tunewise.tuning import launch_command, show, train
 
 TASK = """\
@@ -76,13 +78,28 @@ def test_changed_settings_are_refused_with_the_difference_and_leave_the_run_as_i
     for old, new, says in (
         ("0.005", "0.004", r"recipe\.learning_rate: 0\.005 before, 0\.004 now"),
         ("metric: exact", "metric: token_f1", r"choice\.metric: exact before, token_f1 now"),
-        ("name and town", "town and name", r"train_rows: "),
+        ("name and town", "town and name", r"train_rows: 16 changed \(\S+:1, .*and 11 more\)"),
     ):
         path.write_text(said.replace(old, new), encoding="utf-8")
         with pytest.raises(RunError, match=says):
             train(path, out="here")
     path.write_text(said, encoding="utf-8")
+    rows = (path.parent / "train.jsonl").read_text(encoding="utf-8")
+    lines = rows.splitlines(keepends=True)
+    lines[2] = lines[2].replace('"input": "', '"input": "Now ')
+    (path.parent / "train.jsonl").write_text("".join(lines), encoding="utf-8")
+    with pytest.raises(RunError, match=r"train_rows: 1 changed \(\S*train\.jsonl:3\)\n"):
+        train(path, out="here")
+    (path.parent / "train.jsonl").write_text(rows, encoding="utf-8")
     assert train(path, out="here").facts == run.facts
+
+
+def test_prompts_that_other_servers_would_make_otherwise_are_refused(task_file, monkeypatch):
+    """Training and answering may agree with each other and still not with the model's own template."""
+    encode = tokens.encode
+    monkeypatch.setattr(tokens, "encode", lambda tokenizer, text: [3, *encode(tokenizer, text)])
+    with pytest.raises(TrainingNotTrusted, match="serving sends"):
+        show(task_file())
 
 
 def test_full_tuning_hands_over_a_model(task_file):

@@ -5,6 +5,7 @@ A model is only as good as the agreement between what it was trained on and what
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from jinja2 import TemplateError
@@ -53,6 +54,21 @@ def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
         f"The model's chat template refuses a chat with the turns {roles}: {refusals[0]}. Expected turns "
         "that alternate between user and assistant, after at most one system turn."
     ) from refusals[0]
+
+
+def template_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """The ids of a prompt as other servers make them: the template's own call, which also cuts into tokens.
+
+    Shares nothing with ``render`` but the template and the order of layouts, so the two can be compared.
+    """
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    for layout in layouts(turns):
+        with suppress(TemplateError, ValueError):
+            ids: list[int] = tokenizer.apply_chat_template(
+                layout, tokenize=True, add_generation_prompt=True, return_dict=False
+            )
+            return ids
+    return []
 
 
 def layouts(turns: list[dict[str, str]]) -> Iterator[list[dict[str, str]]]:

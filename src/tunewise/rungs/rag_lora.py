@@ -15,15 +15,18 @@ from typing import Any
 
 from tunewise.data import Example, Message
 from tunewise.errors import DataError
+from tunewise.models.door import Request
 from tunewise.retrieval.chunking import MAX_CHARS, Chunk
 from tunewise.retrieval.index import Retriever
 from tunewise.rungs import tuned
-from tunewise.rungs.prompt import BYTES_PER_TOKEN, PromptCandidate, layout_of, query_of
+from tunewise.rungs.prompt import BYTES_PER_TOKEN, PromptCandidate, PromptLayout, layout_of, query_of
 from tunewise.rungs.rag import GoldPassages, Rag, indexed
 from tunewise.rungs.rung import Outlook, Workbench
+from tunewise.rungs.tuned_rows import messages_of
 from tunewise.task_training import RetrievalSection
 from tunewise.training.methods import Method
 from tunewise.training.recipe import train
+from tunewise.training.trust import TrainingNotTrusted
 
 PASSAGES = 3  # where neither the task nor a rung below says how many
 DEPTH = 20  # how far down the ranking wrong passages are looked for
@@ -91,8 +94,9 @@ def index_of(bench: Workbench) -> tuple[Retriever, dict[str, Any]]:
 class Taught:
     """Train rows with passages in their prompts.
 
-    present, absent: rows with the right passage and without it. moved: of those present, rows for which the
-    search would have missed it. unknown: rows whose right passage nobody knows; they show what was found.
+    present, absent: rows whose prompt holds the right passage, and those without it, be it that the window
+    has no room. moved: of those present, rows for which the search would have missed it. unknown: rows whose
+    right passage nobody knows; they show what was found.
     """
 
     train: tuple[Example, ...]
@@ -134,13 +138,29 @@ def teach(bench: Workbench, serving: PromptCandidate) -> Taught:
     for example in bench.parts.train:
         shown = passages_for(example, gold, serving.layout.passages, section.present, bench.seed)
         passages, kind, moved = shown
-        counts[kind] += 1
-        counts["moved"] += moved
         try:
-            rows.append(with_context(example, serving.request_with(example, passages).messages))
+            request = serving.request_with(example, passages)
         except DataError:  # too long without any passage: training.too_long says what becomes of it
             rows.append(example)
+            kind, moved = "absent" if kind == "present" else kind, False
+        else:
+            rows.append(with_context(example, request.messages))
+            check_served(rows[-1], request, layout_of(bench))
+            kept = set(request.tag.get("passages", ()))
+            if kind == "present" and kept.isdisjoint(chunk.id for chunk in gold.of(example)):
+                kind, moved = "absent", False  # the window took fewer passages, and the right one went
+        counts[kind] += 1
+        counts["moved"] += moved
     return Taught(tuple(rows), **counts)
+
+
+def check_served(row: Example, request: Request, layout: PromptLayout) -> None:
+    """Raise TrainingNotTrusted unless tuning makes of ``row`` the chat that answering sends."""
+    if messages_of(layout, row) != request.messages:
+        raise TrainingNotTrusted(
+            f"Example {row.key}: training reads another chat than {RagLora.name} sends with the same "
+            "passages. They must be the same: please report this with a row of your examples."
+        )
 
 
 def passages_for(

@@ -72,6 +72,7 @@ def build(bench: Workbench, method: Method, trainer: Trainer = train) -> PromptC
     layout = layout_of(bench)
     guarding = guarding_of(bench, here=getattr(trainer, "func", trainer) is train)
     settings = {**settings_of(bench, base, layout, method), **guarding.settings_json()}
+    settings["launch"] = getattr(trainer, "in_words", checkpoints.ALONE)
     settings = checkpoints.in_its_precision(home, settings, bench.task.training.precision == "auto")
     if thrown_away := checkpoints.begin(home, settings, refuse=bench.refuse_changes):
         text = f"{method}: training starts anew, since settings changed: " + "; ".join(thrown_away)

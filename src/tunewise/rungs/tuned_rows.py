@@ -120,20 +120,21 @@ def rows_held(bench: Workbench, base: LocalWeights, file: Path) -> Rendered:
 def check_before(bench: Workbench, base: LocalWeights, layout: PromptLayout, ready: Prepared) -> None:
     """The checks of ``trust`` before training: serving's own prompt is built and compared for every row.
 
-    General rows are no task of serving's: they are held to the rest.
+    It is built twice: by the door that answers here, and by the chat template's own call, as other servers
+    make it. General rows are no task of serving's: they are held to the rest.
     """
-    from tunewise.models.tokens import stop_ids
+    from tunewise.models.tokens import stop_ids, template_ids
 
     door: Any = base
     serving = PromptCandidate("training", door, layout)
     by_key = {example.key: example for example in bench.parts.train}
 
-    def served(row: TrainRow) -> Sequence[int]:
-        ids: Sequence[int] = door.prompt_ids(serving.layout.messages(by_key[row.key].turns, (), ()))
-        return ids
+    def served(row: TrainRow) -> tuple[Sequence[int], ...]:
+        messages = serving.layout.messages(by_key[row.key].turns, (), ())
+        return door.prompt_ids(messages), template_ids(base.tokenizer, messages)
 
     keys = {example.key for example in bench.parts.certification}
     stops = stop_ids(base.tokenizer)
     trust.check_rows(ready.own.rows, stops, served, keys)
     if ready.general is not None:
-        trust.check_rows(ready.general.rows, stops, lambda row: None, keys)
+        trust.check_rows(ready.general.rows, stops, lambda row: (), keys)

@@ -18,7 +18,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from tunewise.errors import RunError, StoreError
 MARK = "whole.json"
 TUNED = ("adapter", "model")  # where a finished build lies: one of these
 LAST = "last"
+ALONE = "one process"
+PLACES_SHOWN = 5
 PREFIX = "checkpoint-"
 
 
@@ -221,9 +224,10 @@ def begin(home: Path, settings: Mapping[str, Any], *, refuse: bool = False) -> l
     ``refuse``, stays, and RunError says what differs.
     """
     before, now = read_json(home / "settings.json"), json.loads(json.dumps(settings))
-    if before is not None and not changes(before, now):
+    steps_done = (home / "work" / "trained.json").is_file() or finished(home) is not None
+    said = [] if before is None else changes(before, now, launched=not steps_done)
+    if before is not None and not said:
         return []
-    said = [] if before is None else changes(before, now)
     trained = (
         *TUNED,
         "work/steps",
@@ -258,12 +262,57 @@ def in_its_precision(home: Path, settings: dict[str, Any], auto: bool) -> dict[s
     return settings
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """As ``differences``, of all but library versions."""
-    but_versions = [
-        {name: value for name, value in settings.items() if name != "versions"} for settings in (before, now)
-    ]
-    return differences(*but_versions)
+def changes(before: Mapping[str, Any], now: Mapping[str, Any], *, launched: bool = False) -> list[str]:
+    """As ``differences``, of all but library versions; train rows are told by their places.
+
+    launched: the launch counts as well, as it does while steps are to be gone on with: the data of a step
+    are cut for as many processes as began.
+    """
+    apart = {"versions", "launch", "train_rows"}
+    plain = [{k: v for k, v in settings.items() if k not in apart} for settings in (before, now)]
+    said = [*row_changes(before.get("train_rows"), now.get("train_rows")), *differences(*plain)]
+    if launched:
+        launches = [{"launch": settings.get("launch", ALONE)} for settings in (before, now)]
+        said += differences(*launches)
+    return said
+
+
+def row_changes(before: Any, now: Any) -> list[str]:
+    """Which rows (lists of [digest, place]) are others, new or gone; a place alone may change."""
+    if before == now:
+        return []
+    if not isinstance(before, list) or not isinstance(now, list):
+        return ["train_rows: other rows than before"]
+    gone, new = places_without(before, now), places_without(now, before)
+    changed = [place for place in new if place in gone]
+    said = {
+        "changed": changed,
+        "new": [place for place in new if place not in changed],
+        "gone": [place for place in gone if place not in changed],
+    }
+    parts = [f"{len(places)} {what} ({shortened(places)})" for what, places in said.items() if places]
+    if not parts and [row[0] for row in before] != [row[0] for row in now]:
+        parts = ["the same rows in another order"]
+    return [f"train_rows: {', '.join(parts)}"] if parts else []
+
+
+def places_without(rows: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> list[str]:
+    """Places of ``rows`` whose digest is not among ``others``, each of which stands for one row."""
+    left = Counter(row[0] for row in others)
+    left.subtract(row[0] for row in rows)
+    missing = {digest: -count for digest, count in left.items() if count < 0}
+    found: list[str] = []
+    for digest, place in reversed(rows):  # of rows that say the same, the last ones are the new ones
+        if missing.get(digest, 0):
+            missing[digest] -= 1
+            found.append(place)
+    return found[::-1]
+
+
+def shortened(places: Sequence[str]) -> str:
+    """The first few places."""
+    more = len(places) - PLACES_SHOWN
+    return ", ".join([*places[:PLACES_SHOWN], *([f"and {more} more"] if more > 0 else [])])
 
 
 def versions_changed(home: Path, settings: Mapping[str, Any]) -> list[str]:

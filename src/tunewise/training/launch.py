@@ -155,6 +155,12 @@ class Launched:
     launch: Launch
     rehearsing: bool = False
 
+    @property
+    def in_words(self) -> str:
+        """What a run that is gone on with has to be launched as again."""
+        nodes = f" on each of {self.launch.nodes} nodes" if self.launch.nodes > 1 else ""
+        return f"{self.launch.processes} processes{nodes}, {self.launch.strategy}"
+
     def __call__(
         self,
         base: Path,

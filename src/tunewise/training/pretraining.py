@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tunewise.progress import Progress
+from tunewise.progress import READING, Progress
 from tunewise.training import checkpoints, trust
 from tunewise.training.corpus import Corpus, perplexity
 from tunewise.training.masks import TrainRow
@@ -57,6 +57,7 @@ def pretrain(
     }
     if general is not None:
         settings["general"] = [digest(general.train), digest(general.held_out), share]
+    settings["launch"] = getattr(trainer, "in_words", checkpoints.ALONE)
     settings = checkpoints.in_its_precision(home, settings, auto_precision)
     recipe = replace(recipe, precision=settings["recipe"]["precision"])
     if thrown_away := checkpoints.begin(home, settings, refuse=refuse_changes):
@@ -76,7 +77,8 @@ def pretrain(
         mix = plan_mix(len(corpus.train), len(general.train), share, recipe.epochs)
         progress.tell("note", text=f"cpt: {mix.in_words()}")
     checkpoints.need_space(home, whole_model(base))
-    trained = trainer(base, rows, texts["domain"], recipe, home / "work", progress, mix=mix)
+    named = StageProgress(progress)
+    trained = trainer(base, rows, texts["domain"], recipe, home / "work", named, mix=mix)
     before = checkpoints.read_json(home / "before.json")
     if before is None:  # of the base on disk: measured here, so that what cannot train says so at once
         before = losses(base, texts, recipe)
@@ -102,6 +104,17 @@ def pretrain(
     checkpoints.write_json(home / "done.json", facts)
     shutil.rmtree(home / "work", ignore_errors=True)
     return facts
+
+
+class StageProgress:
+    """Hands progress on under this stage's name: tuning, which may follow, has steps of its own."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """See Progress."""
+        self.progress.tell(event, **({**facts, "rung": READING} if event == "training" else facts))
 
 
 def gate(before: float | None, after: float | None) -> tuple[bool, str]:

@@ -28,13 +28,13 @@ class TrainingNotTrusted(WorldError):
 def check_rows(
     rows: Sequence[TrainRow],
     stop_ids: Collection[int],
-    served: Callable[[TrainRow], Sequence[int] | None],
+    served: Callable[[TrainRow], Sequence[Sequence[int]]],
     certification_keys: Collection[str],
 ) -> None:
     """The checks before training. Raises TrainingNotTrusted, or DataError for what the data has wrong.
 
-    stop_ids: ids that end an answer in serving. served: the ids that serving sends for a row's prompt, None
-    where it cannot tell.
+    stop_ids: ids that end an answer in serving. served: the ids that serving sends for a row's prompt, by
+    each way of making them; none where it cannot tell.
     """
     for row in rows:
         if row.key in certification_keys:
@@ -53,8 +53,10 @@ def check_rows(
                 f"token (one of {sorted(stop_ids)}): where to stop would not be learnt. The chat "
                 "template and the generation config name different end tokens; mend one of them."
             )
-        sent = served(row)
-        if sent is not None and (read := tuple(sent)[row.cut :]) != row.prompt:
+        for sent in served(row):
+            read = tuple(sent)[row.cut :]
+            if read == row.prompt:
+                continue
             both = zip(row.prompt, read, strict=False)
             place = next((n for n, (one, other) in enumerate(both) if one != other), None)
             apart = "one goes on where the other ends" if place is None else f"they part at token {place}"
