@@ -21,6 +21,7 @@ GUARD = {
     "benchmarks": [{"name": "mmlu", "why": "the base is at chance"}], "notes": [], "stopped_at": 8,
     "timeline": [ENTRY, ENTRY | {"step": 8, "outcome": "alarm", "drop": None, "low": None, "high": None}],
     "kept": {"step": 4, "epoch": 1.0, "scale": 1.0},
+    "kept_why": "training was stopped at step 8, kept is step 4 at 1 of its strength",
     "check": {
         "outcome": "clear", "n": 90, "drop": 0.01, "low": -0.03, "high": 0.045, "benchmarks": [BENCHMARK],
     },
@@ -65,7 +66,8 @@ def test_everything_that_was_measured_is_shown(shown):
 def test_the_alarm_is_shown_by_benchmark_and_with_its_confirmation(shown):
     said = shown(GUARD)
     assert "At the alarm (step 8), on set A" in said
-    assert "The stopped checkpoint on fresh items" in said
+    assert "Training was stopped at step 8, kept is step 4 at 1 of its strength." in said
+    assert "At full strength, on fresh items" in said
     for words in ("31.1 %", "21.5 %", "40.1 %", "77 items"):
         assert words in said, words
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tunewise.rungs.guarded import advice_of, allowed, best_point, guarding_of, verdict_of
+from tunewise.rungs.guarded import advice_of, allowed, best_point, guarding_of, handed_over, verdict_of
 from tunewise.task import Task, Training
 from tunewise.training.recipe import Snapshot
 
@@ -68,6 +68,56 @@ def guard(a, b):
     return {
         "kept": {"reading": a}, "check": b, "max_relative_drop": 0.05, "smallest_visible_drop": 0.2,
     }  # fmt: skip
+
+
+class After:
+    """What a guarded run goes through, with set B's outcome of each folder written down."""
+
+    def __init__(self, stopped_at, on_b, mends=True):
+        self.guard = {"stopped_at": stopped_at, "timeline": timeline("clear", "clear", "alarm")[:stopped_at]}
+        self.on_b, self.mends, self.read = on_b, mends, []
+
+    def check(self, folder):
+        self.read.append(folder.name)
+        return {"outcome": self.on_b[folder.name]}
+
+    def repaired(self, last, base_score):
+        return CURVE, {row["scale"]: Path(f"{last.folder.name} at {row['scale']}") for row in CURVE}
+
+    def symptoms(self, folder):
+        return {"of": folder.name}
+
+
+TRIED = [{"step": step, "selection_score": 0.6} for step in (1, 2, 3)]
+
+
+def test_an_alarm_on_set_b_alone_is_repaired_and_set_b_is_left_for_what_is_kept():
+    after = After(None, {"s3": "alarm"})
+    folder, scale, score = handed_over(after, snapshots(1, 2, 3), snapshots(3)[0], TRIED, lambda: 0.2)
+    assert (folder.name, scale, score) == ("s3 at 0.5", 0.5, 0.7)
+    assert after.guard["confirmation"] == {"outcome": "alarm"}
+    assert after.guard["kept"]["step"] == 3
+    assert after.read == ["s3"]
+    assert "check" not in after.guard  # the strength that is kept is read after it was published
+
+
+def test_without_an_alarm_or_where_forgetting_is_ignored_what_was_chosen_is_handed_over():
+    for after in (After(None, {"s2": "clear"}), After(None, {"s2": "alarm"}, mends=False)):
+        folder, scale, _ = handed_over(after, snapshots(1, 2, 3), snapshots(2)[0], TRIED, lambda: 0.2)
+        assert (folder.name, scale) == ("s2", 1.0)
+        assert after.guard["check"] == {"outcome": after.on_b["s2"]}
+        assert "repair" not in after.guard
+
+
+def test_after_an_alarm_at_a_checkpoint_scaled_versions_of_it_compete_with_the_clear_one():
+    after = After(3, {"s3": "alarm"})
+    folder, scale, _ = handed_over(after, snapshots(1, 2, 3), snapshots(1)[0], TRIED, lambda: 0.2)
+    assert (folder.name, scale) == ("s3 at 0.5", 0.5)  # 0.7 on selection against 0.6
+    better = [row | {"selection_score": 0.8} for row in TRIED]
+    folder, scale, _ = handed_over(
+        After(3, {"s3": "clear"}), snapshots(1, 2, 3), snapshots(1)[0], better, float
+    )
+    assert (folder.name, scale) == ("s1", 1.0)
 
 
 def test_an_alarm_on_either_set_fails_and_too_few_items_prove_nothing():

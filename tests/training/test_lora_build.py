@@ -233,15 +233,24 @@ def test_training_in_this_process_is_guarded_also_where_trackers_are_told(make_b
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_a_run_too_short_to_be_watched_is_checked_on_fresh_items_all_the_same(make_bench, questions):
+@pytest.mark.parametrize("forgetting", ["stop", "ignore"])
+def test_a_run_too_short_to_be_watched_is_checked_on_fresh_items_and_fails_where_no_strength_mends_it(
+    make_bench, questions, forgetting
+):
     from tunewise.decision import held_back
     from tunewise.rungs.full import Full
 
-    bench = guarded(make_bench(learning_rate=0.05), questions, time_share=1e-6)
+    bench = guarded(make_bench(learning_rate=0.05), questions, time_share=1e-6, forgetting=forgetting)
     candidate = Full().build(bench)
     found = candidate.facts()["guard"]
     assert "the run is so short" in found["off"]
     assert (found["timeline"], found["check"]["n"]) == ([], 90)
-    assert found["verdict"] == "failed"
-    assert "on set B" in held_back(candidate.facts())
+    assert (found["verdict"], found["kept"]["scale"]) == ("failed", 1.0)
     assert any("learning_rate" in line for line in found["advice"])
+    if forgetting == "ignore":
+        assert "repair" not in found
+        return
+    assert "on set B" in held_back(candidate.facts())
+    assert found["confirmation"] == found["check"]
+    assert [row["scale"] for row in found["repair"]] == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert {row["outcome"] for row in found["repair"][:-1]} == {"alarm"}

@@ -23,13 +23,8 @@ def print_rung(console: Console, name: str, guard: dict[str, Any]) -> None:
         )
         return
     console.print(f"\nForgetting guard of {name}: {verdict}: {why}", soft_wrap=True)
-    if guard["stopped_at"] is not None:
-        kept = guard["kept"]
-        console.print(
-            f"An alarm stopped training at step {guard['stopped_at']}; kept is step {kept['step']} at "
-            f"{kept['scale']:g} of its strength.",
-            soft_wrap=True,
-        )
+    if why_kept := guard.get("kept_why"):
+        console.print(f"{why_kept[0].upper()}{why_kept[1:]}.", soft_wrap=True)
     if guard.get("off"):
         console.print(escape(f"It was not read while training: {guard['off']}"), soft_wrap=True, style="dim")
     else:
@@ -40,7 +35,7 @@ def print_rung(console: Console, name: str, guard: dict[str, Any]) -> None:
         console.print(f"At the alarm (step {alarm['step']}), on set A:")
         console.print(benchmarks_table(alarm["benchmarks"]))
     if confirmation := guard.get("confirmation"):
-        console.print(f"The stopped checkpoint on fresh items: {on_set_b(confirmation)}.", soft_wrap=True)
+        console.print(f"At full strength, on fresh items: {on_set_b(confirmation)}.", soft_wrap=True)
     if (check := guard.get("check")) and not check.get("benchmarks"):
         console.print(f"What is handed over, on fresh items: {on_set_b(check)}.", soft_wrap=True)
     if (check := guard.get("check")) and check.get("benchmarks"):
@@ -50,7 +45,7 @@ def print_rung(console: Console, name: str, guard: dict[str, Any]) -> None:
         console.print(repair_table(guard["repair"]))
     console.print(symptoms_in_words("Symptoms", guard["symptoms"]), soft_wrap=True, markup=False)
     if guard.get("stopped_symptoms"):
-        said = symptoms_in_words("Symptoms of the stopped checkpoint", guard["stopped_symptoms"])
+        said = symptoms_in_words("Symptoms at full strength", guard["stopped_symptoms"])
         console.print(said, soft_wrap=True, markup=False)
     for line in guard["advice"]:
         console.print(f"- {escape(line)}", soft_wrap=True)

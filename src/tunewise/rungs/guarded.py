@@ -92,25 +92,33 @@ def handed_over(
 ) -> tuple[Path, float, float | None]:
     """What is published of a guarded run: folder, scale, selection score; ``kept`` is written down.
 
-    chosen: by selection among what is ``allowed``. After an alarm scaled versions of the last snapshot
-    compete with it on selection, as far as they are as clear on set A.
+    chosen: by selection among what is ``allowed``. After an alarm at a checkpoint scaled versions of it
+    compete with what was chosen on selection, as far as they are as clear on set A. After an alarm on set B
+    alone, of what no checkpoint showed, scaled versions of what was chosen take its place; set B is read once
+    more then, of the one strength that set A picked.
     """
     guard = after.guard
     outcomes = {entry["step"]: entry for entry in guard["timeline"]}
     reading = outcomes.get(chosen.step)
     score = next((row["selection_score"] for row in tried if row["step"] == chosen.step), None)
     folder, scale = chosen.folder, 1.0
-    if guard["stopped_at"] is not None:
-        last = next(snapshot for snapshot in snapshots if snapshot.step == guard["stopped_at"])
-        rows, folders = after.repaired(last, base_score())
-        guard["repair"] = rows
-        outcome = reading["outcome"] if reading is not None and reading["outcome"] != "alarm" else None
-        point = best_point(rows, score if outcome else None, outcome)
+    stopped = next((s for s in snapshots if s.step == guard["stopped_at"]), None)
+    on_b = after.check((stopped or chosen).folder)
+    if stopped is None and (on_b["outcome"] != "alarm" or not after.mends):
+        guard["check"] = on_b
+    else:
+        last = stopped or chosen
+        guard["repair"], folders = after.repaired(last, base_score())
+        outcome = reading["outcome"] if stopped is not None and reading is not None else None
+        outcome = None if outcome == "alarm" else outcome
+        point = best_point(guard["repair"], score if outcome else None, outcome)
         if point is not None:
-            row = next(row for row in rows if row["scale"] == point)
+            row = next(row for row in guard["repair"] if row["scale"] == point)
             folder, scale, score, reading = folders[point], point, row["selection_score"], row
             chosen = last
-        guard["confirmation"] = after.check(last.folder)
+        elif stopped is None:
+            guard["check"] = on_b  # no strength is better: handed over, and failed, as it was trained
+        guard["confirmation"] = on_b
         guard["stopped_symptoms"] = after.symptoms(last.folder)
     said = without(reading) if reading is not None else None
     guard["kept"] = {"step": chosen.step, "epoch": chosen.epoch, "scale": scale, "reading": said}
@@ -132,7 +140,7 @@ class Aftermath:
     def repaired(
         self, last: Snapshot, base_score: float | None
     ) -> tuple[list[dict[str, Any]], dict[float, Path]]:
-        """The repair curve of the snapshot that raised the alarm, and where its scaled versions lie.
+        """The repair curve of the snapshot that lost too much, and where its scaled versions lie.
 
         base_score: of the base on selection, scale 0. Each point: task quality on selection, drop on set A.
         """
@@ -155,16 +163,21 @@ class Aftermath:
         return rows, folders
 
     @property
+    def mends(self) -> bool:
+        """False where the task lets the rung win whatever it lost: then it is handed over as trained."""
+        return self.guarding.settings.forgetting == "stop"
+
+    @property
     def served(self) -> Served:
         """Reads what lies on disk."""
         assert self.guarding.spec is not None
         return Served(self.base, self.method, self.guarding.spec.items, self.guarding.spec.max_relative_drop)
 
     def set_a(self) -> list[Any]:
-        """The items that the checkpoints were read on."""
+        """The items that the checkpoints were read on; CHECK_ITEMS where none was read."""
         assert self.guarding.spec is not None
         items = self.guarding.spec.items
-        return some_of(items.a, items, self.guard["used"], self.guard["items"])
+        return some_of(items.a, items, self.guard["used"], self.guard["items"] or CHECK_ITEMS)
 
     def check(self, tuned: Path) -> dict[str, Any]:
         """What is handed over, on set B: fresh items, as many as a checkpoint has, or CHECK_ITEMS."""
@@ -192,7 +205,8 @@ class Aftermath:
 
     def conclude(self, tuned: Path, rate: float) -> None:
         """The check on set B, the symptoms, the verdict and what to change, all written into ``guard``."""
-        self.guard["check"] = self.check(tuned)
+        if "check" not in self.guard:
+            self.guard["check"] = self.check(tuned)
         self.guard["symptoms"] = self.symptoms(tuned)
         verdict, why = verdict_of(self.guard)
         settings = self.guarding.settings
@@ -203,21 +217,25 @@ class Aftermath:
             mode=settings.mode,
             advice=advice_of(self.bench, self.method, self.guard, rate),
         )
-        stopped = self.guard["stopped_at"]
-        kept = self.guard["kept"]
         text = f"{self.method}: guard {verdict.replace('_', ' ')}: {why}"
-        if stopped is not None:
-            text += (
-                f"; stopped at step {stopped}, kept is step {kept['step']} at {kept['scale']:g} of its "
-                "strength. "
-                f"To keep more: {'; '.join(self.guard['advice'])}"
-            )
+        if "repair" in self.guard:
+            self.guard["kept_why"] = kept_in_words(self.guard)
+            text += f"; {self.guard['kept_why']}. To keep more: {'; '.join(self.guard['advice'])}"
         self.bench.progress.tell("note", text=text)
 
     def took(self, began: float) -> None:
         """Count time spent after training."""
         seconds = self.guard["seconds"]
         seconds["after"] = seconds.get("after", 0.0) + time.perf_counter() - began
+
+
+def kept_in_words(guard: Mapping[str, Any]) -> str:
+    """Where the alarm was, and what is kept after it."""
+    step, kept = guard["stopped_at"], guard["kept"]
+    alarm = (
+        "the alarm came on fresh items (set B)" if step is None else f"training was stopped at step {step}"
+    )
+    return f"{alarm}, kept is step {kept['step']} at {kept['scale']:g} of its strength"
 
 
 def without(reading: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,7 +313,7 @@ def point_in_words(row: Mapping[str, Any]) -> str:
 def advice_of(bench: Workbench, method: Method, guard: Mapping[str, Any], rate: float) -> list[str]:
     """What to change after an alarm, at a checkpoint or on set B, with the figures of this run."""
     entry = next((entry for entry in guard["timeline"] if entry["outcome"] == "alarm"), None)
-    if entry is None and (guard.get("check") or {}).get("outcome") == "alarm":
+    if entry is None and ("repair" in guard or (guard.get("check") or {}).get("outcome") == "alarm"):
         entry = guard["kept"]
     if entry is None:
         return []
