@@ -332,8 +332,8 @@ def print_stage(name: str, found: Mapping[str, Any]) -> None:
 
 
 STAGES: dict[str, Callable[[Place], dict[str, Any]]] = {
-    "forget": forget, "sane": sane, "careful": careful, "lora": lora, "none": none, "mixed": mixed, "mix": mix,
-    "methods": methods, "fast": fast, "methods2": methods2,
+    "forget": forget, "sane": sane, "careful": careful, "lora": lora, "none": none,
+    "mixed": mixed, "mix": mix, "methods": methods, "fast": fast, "methods2": methods2,
 }  # fmt: skip
 
 
