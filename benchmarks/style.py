@@ -40,10 +40,10 @@ from tunewise.evidence.style import Turn, Voice, VoiceText, drift, measure_outpu
 from tunewise.models.door import Decoding, Request
 from tunewise.models.embedded import embedded_folder
 from tunewise.models.local import LocalDoor
+from tunewise.models.precision import best_precision
 from tunewise.models.tokens import render
 from tunewise.progress import Silent
 from tunewise.training.masks import render_rows
-from tunewise.training.precision import best_precision
 from tunewise.training.recipe import Recipe, train
 
 PLAIN = "Say the user's line again in your own words. Answer with the line only."

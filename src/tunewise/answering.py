@@ -104,7 +104,7 @@ def saved_doors(folder: Path) -> Callable[[Path | None], Door]:
 
     def open_saved(adapter: Path | None) -> Door:
         if adapter is None:
-            return open_door(task.model)
+            return open_door(task.model, precision=task.decoding.precision)
         if tune_door is None:
             raise RunError(f"{adapter} cannot be used: {missing}")
         return tune_door(adapter)
@@ -118,4 +118,9 @@ def tunable(task: Task) -> tuple[Callable[[Path | None], Door] | None, str]:
     if not isinstance(spec, str):
         return None, "there are no local weights to tune: name some under tune.model (e.g. embedded)"
     usd_per_hour = task.tune.usd_per_hour if task.tune is not None else None
-    return (lambda adapter: open_door(spec, adapter=adapter, usd_per_hour=usd_per_hour)), ""
+    precision = task.decoding.precision
+
+    def opener(adapter: Path | None) -> Door:
+        return open_door(spec, adapter=adapter, usd_per_hour=usd_per_hour, precision=precision)
+
+    return opener, ""

@@ -103,7 +103,7 @@ def open_task(path_or_task: str | Path | Task, seed: int = 0) -> Opened:
         order=certification_order(parts, seed),
         format=form,
         warnings=warnings,
-        door=open_door(task.model),
+        door=open_door(task.model, precision=task.decoding.precision),
         tune_door=tune_door,
         tune_door_missing=missing,
         judge_door=open_door(task.judge.model) if task.judge is not None else None,

@@ -83,10 +83,14 @@ class Knowledge(Section):
 
 
 class DecodingSettings(Section):
-    """How answers are drawn. ``max_new_tokens`` in tokens of the model; ``temperature`` 0 is greedy."""
+    """How answers are drawn. ``max_new_tokens`` in tokens of the model; ``temperature`` 0 is greedy.
+
+    ``precision`` of local weights on a CPU: ``auto`` takes bf16 where the CPU multiplies it itself.
+    """
 
     max_new_tokens: Count = 256
     temperature: Annotated[Number, Field(ge=0)] = 0.0
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
 
 
 class PriceSpec(Section):

@@ -281,11 +281,11 @@ def general_losses(
     The first ``GENERAL_ROWS`` rows of the file; nothing without a file. Raises DataError where no row can be
     used.
     """
+    from tunewise.models.precision import products
     from tunewise.models.weights import load_model
     from tunewise.rungs.tuned import opened
     from tunewise.rungs.tuned_rows import rows_held
     from tunewise.rungs.tuned_settings import recipe_of
-    from tunewise.training.precision import products
     from tunewise.training.recipe import quiet
     from tunewise.training.trainer import held_out_loss
 

@@ -12,9 +12,12 @@ torch = pytest.importorskip("torch")
 # ruff: noqa: E402
 from tunewise.data import Message
 from tunewise.errors import DataError, DoorError, SettingError
+from tunewise.models import precision as precision_module
 from tunewise.models import weights
 from tunewise.models.door import Decoding, Door, Request
+from tunewise.models.joint_attention import RowsKV
 from tunewise.models.local import LocalDoor
+from tunewise.models.packed_linear import PackedLinear
 from tunewise.models.tokens import render
 
 
@@ -86,6 +89,35 @@ def test_an_adapter_is_merged_into_the_weights(tiny_folder, adapter):
     texts = [answer.text for answer in tuned.answer(requests)]
     assert texts == plain_texts(beside, tuned.tokenizer, requests)
     assert texts != [answer.text for answer in LocalDoor(tiny_folder).answer(requests)]
+
+
+def last_logits(door, text):
+    """The logits behind a prompt, by the door's own generator, and its model."""
+    generator = door._load().generator
+    ids = tuple(door.prompt_ids(ask(text).messages))
+    with torch.inference_mode():
+        return generator.read(RowsKV([0], len(ids), None, generator.model.device), [ids]), generator.model
+
+
+def test_layers_in_bf16_answer_nearly_as_in_fp32_with_an_adapter_beside_them(tiny_folder, adapter):
+    exact, fp32 = last_logits(LocalDoor(tiny_folder, adapter=adapter), "the cat")
+    rounded, bf16 = last_logits(LocalDoor(tiny_folder, adapter=adapter, precision="bf16"), "the cat")
+    bare, _ = last_logits(LocalDoor(tiny_folder, precision="bf16"), "the cat")
+    assert 0 < (rounded - exact).abs().max() < 0.05 * exact.abs().max() < (rounded - bare).abs().max()
+    layers = [module for module in bf16.modules() if isinstance(module, PackedLinear)]
+    assert [layer.rounded for layer in layers] == [layer is not bf16.lm_head for layer in layers]
+    assert rounded.dtype == torch.float32
+    assert any("lora_A" in name for name, _ in bf16.named_modules())
+    assert not any("lora_A" in name for name, _ in fp32.named_modules())
+
+
+def test_what_a_cpu_multiplies_in_is_in_the_fingerprint_and_named(tiny_folder, monkeypatch):
+    fp32, bf16 = (LocalDoor(tiny_folder, precision=precision) for precision in ("fp32", "bf16"))
+    assert fp32.fingerprint != bf16.fingerprint
+    assert bf16.hardware.endswith("float32, layers in bfloat16")
+    for amx, same in ((True, bf16), (False, fp32)):
+        monkeypatch.setattr(precision_module, "has_amx", lambda amx=amx: amx)
+        assert LocalDoor(tiny_folder, precision="auto").fingerprint == same.fingerprint
 
 
 def test_it_is_a_door_that_stays_on_this_machine(tiny_local_door):

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from tunewise.errors import WorldError
+from tunewise.models.precision import best_precision, has_amx, products
 from tunewise.progress import Silent
 from tunewise.training import checkpoints
-from tunewise.training.precision import best_precision, has_amx, products
 from tunewise.training.recipe import (
     Recipe,
     quiet,
@@ -221,7 +221,7 @@ def test_the_steps_of_a_training_multiply_in_its_precision(
         seen.add(torch.backends.mkldnn.matmul.fp32_precision)
         return step(self, *args)
 
-    monkeypatch.setattr("tunewise.training.precision.has_amx", lambda: True)
+    monkeypatch.setattr("tunewise.models.precision.has_amx", lambda: True)
     monkeypatch.setattr(PackedTrainer, "training_step", look)
     train(tiny, rows[:8], (), change(epochs=1.0, precision=precision), tmp_path, Silent())
     assert seen == {setting}

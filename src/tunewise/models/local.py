@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
 from tunewise.data import Message
@@ -19,6 +19,7 @@ from tunewise.models import tokens, weights
 from tunewise.models.door import Answer, GrammarKind, Price, Request
 from tunewise.models.embedded import file_sha256, need_torch
 from tunewise.models.grammar import GrammarTokens
+from tunewise.models.precision import Precision, best_precision
 
 if TYPE_CHECKING:
     from tunewise.models.writing import Generator, Prompt, Written
@@ -45,7 +46,8 @@ class LocalDoor:
 
     folder_or_id: ``embedded``, a model's folder, or a hub id. adapter: folder in PEFT's layout, merged into
     the weights in memory. usd_per_hour: what this machine costs; None gives answers without a price.
-    batch_size: answers written side by side; None takes what suits the device.
+    batch_size: answers written side by side; None takes what suits the device. precision: of matrix products
+    on a CPU, ``auto`` the fastest that it multiplies itself; a GPU answers in bf16.
 
     Opening checks the files and reads no weights; these are loaded at the first answer. Raises SettingError
     for what cannot be used (no such model, pickles only, no torch), DoorError when the hub cannot be reached.
@@ -65,6 +67,7 @@ class LocalDoor:
         name: str | None = None,
         usd_per_hour: float | None = None,
         batch_size: int | None = None,
+        precision: Precision | Literal["auto"] = "fp32",
     ) -> None:
         need_torch()
         self.folder = weights.model_folder(folder_or_id)
@@ -74,6 +77,7 @@ class LocalDoor:
         self.name = name or str(folder_or_id)
         self.usd_per_hour = usd_per_hour
         self._batch_size = batch_size
+        self._asked_precision = precision
         self.context_window: int | None = weights.context_window(self.folder)
         self._held: Loaded | None = None
         self._grammars: GrammarTokens | None = None
@@ -84,13 +88,21 @@ class LocalDoor:
         return self._batch_size or (ROWS_GPU if weights.on_gpu() else ROWS)
 
     @cached_property
+    def precision(self) -> Precision | None:
+        """Of matrix products; None on a GPU, where the weights' own decides. Loads torch."""
+        if weights.on_gpu():
+            return None
+        return best_precision() if self._asked_precision == "auto" else self._asked_precision
+
+    @cached_property
     def fingerprint(self) -> str:
-        """Changes with weights, tokenizer and template, adapter, number format, and the loop."""
+        """Changes with weights, tokenizer and template, adapter, number formats, and the loop."""
         body = {
             "model": weights.model_checksum(self.folder),
             "adapter": [file_sha256(file) for file in self.adapter_files],
             "dtype": str(weights.device_and_dtype()[1]),
             "loop": LOOP,
+            **({"products": self.precision} if self.precision == "bf16" else {}),
         }
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
@@ -136,6 +148,7 @@ class LocalDoor:
 
         device, dtype = weights.device_and_dtype()
         number_format = str(dtype).removeprefix("torch.")
+        number_format += ", layers in bfloat16" if self.precision == "bf16" else ""
         if torch.device(device).type == "cuda":
             return f"{torch.cuda.get_device_name()}, {number_format}"
         return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, {number_format}"
@@ -192,8 +205,9 @@ class LocalDoor:
     def _generator(self) -> "Generator":
         from tunewise.models.shared_prefix import generator_for
 
-        model = weights.load_model(self.folder, self.adapter)
+        precision = self.precision or "fp32"
+        model = weights.load_model(self.folder, self.adapter, merges=precision == "fp32")
         stops = tokens.stop_ids(self.tokenizer, model.generation_config)
         if not stops:
             raise SettingError(f"{self.name}: no token ends an answer.")
-        return generator_for(model, stops, self.batch_size)
+        return generator_for(model, stops, self.batch_size, precision)

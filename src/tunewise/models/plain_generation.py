@@ -1,22 +1,27 @@
 """Generation by transformers' own ``generate``: for models whose attention cannot be replaced."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from tunewise.models.precision import Precision, products
 from tunewise.models.writing import Prompt, Row, Written, choose, drawer, hold
 
 
 class PlainGenerator:
     """transformers' own ``generate``, over prompts of one length at a time: no padding, for any model."""
 
-    def __init__(self, model: Any, stops: frozenset[int], rows: int = 32) -> None:
+    def __init__(
+        self, model: Any, stops: frozenset[int], rows: int = 32, precision: Precision = "fp32"
+    ) -> None:
         self.model = model
         self.stops = stops
         self.rows = rows
+        self.precision = precision
 
     @torch.inference_mode()
     def write(self, prompts: Sequence[Prompt]) -> list[Written]:
@@ -27,7 +32,8 @@ class PlainGenerator:
             alike.setdefault((len(row.suffix), row.prompt.max_new_tokens), []).append(row)
         for group in alike.values():
             for first in range(0, len(group), self.rows):
-                self._write_batch(group[first : first + self.rows])
+                with products(self.precision) if self.precision == "bf16" else nullcontext():
+                    self._write_batch(group[first : first + self.rows])
         return [Written(tuple(row.tokens), row.finish or "length") for row in rows]
 
     def _write_batch(self, batch: list[Row]) -> None:

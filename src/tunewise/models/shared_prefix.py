@@ -17,6 +17,7 @@ from torch import Tensor
 from tunewise.models.joint_attention import NAME, SPARE_COLUMNS, PrefixKV, RowsKV, SharedPrefix, register
 from tunewise.models.packed_linear import can_pack, pack_linears, unpack_linears
 from tunewise.models.plain_generation import PlainGenerator
+from tunewise.models.precision import Precision
 from tunewise.models.writing import Generator, Prompt, Row, Written, choose, drawer, hold
 
 WORTH_SHARING = 16  # tokens; below that a separate pass for the prefix costs more than it saves
@@ -55,16 +56,24 @@ class PrefixStore:
             self.kept.popitem(last=False)
 
 
-def generator_for(model: Any, stops: frozenset[int], rows: int = 32) -> Generator:
-    """The fast way of writing where the model passes the trial, else transformers' own ``generate``."""
+def generator_for(
+    model: Any, stops: frozenset[int], rows: int = 32, precision: Precision = "fp32"
+) -> Generator:
+    """The fast way of writing where the model passes the trial, else transformers' own ``generate``.
+
+    precision: of matrix products on a CPU; the trial is in fp32.
+    """
     before = model.config._attn_implementation
     if attends_plainly(model.config):
         joint = JointGenerator(model, stops, rows)
         if joint.agrees_with(before):
+            if precision == "bf16" and joint.packed:
+                unpack_linears(model)
+                pack_linears(model, rounded=True)
             return joint
         model.set_attn_implementation(before)
         unpack_linears(model)
-    return PlainGenerator(model, stops, rows)
+    return PlainGenerator(model, stops, rows, precision)
 
 
 class JointGenerator:

@@ -204,11 +204,12 @@ def load_tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def load_model(folder: Path, adapter: Path | None = None) -> Any:
+def load_model(folder: Path, adapter: Path | None = None, *, merges: bool = True) -> Any:
     """A causal LM ready to answer: fp32 on a CPU, bf16 on a GPU, with an adapter.
 
-    In fp32 the adapter is merged into the weights. In 16 bits it stays beside them: rounded with the weights
-    it loses a part of its effect, measured on three adapters 2 to 12 %, of weaker ones a third and more.
+    In fp32 the adapter is merged into the weights. In 16 bits, or where the caller is about to round them
+    (not ``merges``), it stays beside them: rounded with the weights it loses a part of its effect, measured
+    on three adapters 2 to 12 %, of weaker ones a third and more.
 
     Raises SettingError when transformers cannot read the folder as a causal LM, or the adapter does not fit.
     """
@@ -226,7 +227,7 @@ def load_model(folder: Path, adapter: Path | None = None) -> Any:
     except RuntimeError as error:
         raise no_room(folder, error) from error
     if adapter is not None:
-        model = merged(model, adapter) if dtype.itemsize == 4 else beside(model, adapter)
+        model = merged(model, adapter) if merges and dtype.itemsize == 4 else beside(model, adapter)
     return model.eval().requires_grad_(False)
 
 

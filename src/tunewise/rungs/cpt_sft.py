@@ -226,9 +226,10 @@ def recipe_of(bench: Workbench, section: PretrainingSection) -> Recipe:
 def on_base(bench: Workbench, base: Path) -> Any:
     """Opens the model in ``base``, with an adapter when given, in place of the task's own weights."""
     rate = bench.task.tune.usd_per_hour if bench.task.tune is not None else None
+    precision = bench.task.decoding.precision
 
     def opener(adapter: Path | None) -> Door:
-        return open_door(str(base), adapter=adapter, usd_per_hour=rate)
+        return open_door(str(base), adapter=adapter, usd_per_hour=rate, precision=precision)
 
     return opener
 

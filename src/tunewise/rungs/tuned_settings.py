@@ -10,13 +10,13 @@ from typing import Any
 
 from tunewise.data import Example, read_examples
 from tunewise.errors import TunewiseError
+from tunewise.models.precision import best_precision
 from tunewise.rungs.prompt import PromptLayout
 from tunewise.rungs.replay import keys_of
 from tunewise.rungs.rung import Workbench
 from tunewise.rungs.search import selection_items
 from tunewise.rungs.tuned_rows import LocalWeights, messages_of
 from tunewise.training.methods import DEFAULTS, Method
-from tunewise.training.precision import best_precision
 from tunewise.training.recipe import KL_ROWS, Recipe
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "trl", "accelerate", "datasets", "bitsandbytes")
@@ -112,7 +112,7 @@ def settings_of(bench: Workbench, base: LocalWeights, layout: PromptLayout, meth
         "choice": {  # what the checkpoint is chosen by
             "metric": bench.task.metric,
             "options": json.loads(json.dumps(bench.task.metric_options, default=str)),
-            "decoding": bench.task.decoding.model_dump(mode="json"),
+            "decoding": bench.task.decoding.model_dump(mode="json", exclude={"precision"}),
         },
         "mix": None if mix is None else [hashlib.sha256(json.dumps(general).encode()).hexdigest(), mix.share],
         **({"kl": hashlib.sha256(json.dumps(held_near).encode()).hexdigest()} if held_near else {}),

@@ -17,11 +17,11 @@ from typing import Any
 
 from tunewise.benchmarks.guard_test import FEWEST, GuardReading, GuardTest
 from tunewise.benchmarks.kept import KeptScores
+from tunewise.models.precision import has_amx
 from tunewise.progress import Progress
 from tunewise.training import checkpoints
 from tunewise.training.guard_items import FOR_SMALL_MODELS, Asked, GuardItems, some_of
 from tunewise.training.guard_reading import LiveReader, Read, beside, early_warning, standing
-from tunewise.training.precision import has_amx
 
 CHECKPOINTS = 4
 PILOT = 48  # items of each benchmark that are read first: is the base above chance, how fast is it

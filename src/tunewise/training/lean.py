@@ -202,8 +202,8 @@ def pack_loss(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, int]:
 
 def agrees(model: Any, rows: Sequence[TrainRow]) -> bool:
     """True when the lean operations give the loss and the gradients of the model's own, to rounding."""
+    from tunewise.models.precision import products
     from tunewise.training.packing import tensors
-    from tunewise.training.precision import products
 
     if not possible(model):
         return False

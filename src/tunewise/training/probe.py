@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.errors import SettingError
-from tunewise.training.precision import best_precision, products
+from tunewise.models.precision import best_precision, products
 
 MEASURED_STEPS = 2
 

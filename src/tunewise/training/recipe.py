@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunewise.errors import WorldError
+from tunewise.models.precision import Precision
 from tunewise.progress import Progress
 from tunewise.training import checkpoints
 from tunewise.training.masks import TrainRow
 from tunewise.training.methods import Method, Schedule
 from tunewise.training.mixing import Mix
-from tunewise.training.precision import Precision
 
 if TYPE_CHECKING:
     from tunewise.training.guard import GuardSpec

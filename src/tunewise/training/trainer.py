@@ -20,6 +20,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from tunewise.errors import StoreError, WorldError
 from tunewise.models import weights
+from tunewise.models.precision import half, products
 from tunewise.progress import Progress, Silent
 from tunewise.training import checkpoints, lean, mixing, trust
 from tunewise.training.anchor import Anchor
@@ -35,7 +36,6 @@ from tunewise.training.packing import (
     skewed,
     tensors,
 )
-from tunewise.training.precision import half, products
 from tunewise.training.recipe import WARMUP_SHARE, Recipe
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The number format in which a training multiplies its matrices."""
+"""The number format in which matrices are multiplied, in training and in answering."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
