@@ -8,7 +8,8 @@
     │   └── RunError         the run folder holds another run, or is in use
     ├── WorldError           something outside failed; the run can be resumed, exit code 1
     │   ├── DoorError        the model could not be reached, refused the key, or spoke another language
-    │   └── StoreError       the disk is full or read-only, or the store does not hold what it should
+    │   ├── StoreError       the disk is full or read-only, or the store does not hold what it should
+    │   └── OutOfMemory      a device has no room for a pass of training
     └── BudgetEnded          the cap on money or time was reached, exit code 5
 
 A message says what was expected, what came (file, line, key, value), and what to do.
@@ -62,6 +63,14 @@ class DoorError(WorldError):
 
 class StoreError(WorldError):
     """The disk is full or read-only, or the store does not hold what it should."""
+
+
+class OutOfMemory(WorldError):
+    """A device has no room for a pass of training with ``rows`` rows."""
+
+    def __init__(self, says: str, rows: int = 0) -> None:
+        self.rows = rows
+        super().__init__(says)
 
 
 class BudgetEnded(TunewiseError):

@@ -3,13 +3,14 @@
 import json
 import shlex
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 pytest.importorskip("trl")
 
 from tunewise.cli.main import main
-from tunewise.errors import DataError, RunError, SettingError, StoreError, WorldError
+from tunewise.errors import DataError, OutOfMemory, RunError, SettingError, StoreError, WorldError
 from tunewise.models import tokens
 from tunewise.training.launch import Launch, command, in_words
 from tunewise.training.trust import TrainingNotTrusted
@@ -210,6 +211,50 @@ def test_what_the_printed_command_trained_is_found_and_chosen_from_not_trained_a
     run = train("task.yaml", out="here", launch=Launch(2))
     assert run.facts["steps"] == 4
     assert run.folder.is_dir()
+
+
+def test_processes_without_memory_are_started_again_with_half_the_rows_in_a_pass(task_file, monkeypatch):
+    from tunewise.progress import Silent
+    from tunewise.training import launch, worker
+
+    class Told(Silent):
+        notes: ClassVar[list[str]] = []
+
+        def tell(self, event, **facts):
+            if event == "note":
+                self.notes.append(facts["text"])
+
+    tried = []
+
+    def in_place_of_processes(self, words, work, progress):
+        tried.append(launch.read_job(work / "job")["recipe"].rows_per_pass)
+        if len(tried) == 3:
+            worker.main(work / "job")
+            return 0
+        said = {"kind": "OutOfMemory", "says": "Out of memory", "rows": 8 // 2 ** len(tried)}
+        (work / launch.FAILED).write_text(json.dumps(said), encoding="utf-8")
+        return 1
+
+    monkeypatch.setattr(launch.Launched, "run", in_place_of_processes)
+    run = train(task_file(), out="here", launch=Launch(2), progress=Told())
+    assert tried == [0, 2, 1]
+    assert run.facts["steps"] == 4
+    assert len([note for note in Told.notes if "out of memory with 4 rows in a pass" in note]) == 1
+
+
+def test_a_process_without_memory_for_a_row_says_what_helps(task_file, monkeypatch):
+    from tunewise.training import launch, trainer, worker
+
+    def full(model, inputs):
+        raise RuntimeError("can't allocate memory")
+
+    plan = launch_command(task_file(), out="here", launch=Launch(2))
+    monkeypatch.setattr(trainer, "pack_loss", full)
+    with pytest.raises(SystemExit):
+        worker.main(Path(plan["job"]))
+    work = Path(plan["job"]).parent
+    assert type(launch.why_failed(work, 1)) is OutOfMemory
+    assert launch.rows_that_fit(work) == 0  # alone a process has halved down to one row by itself
 
 
 def test_a_process_that_fails_says_why_in_its_own_words_not_in_the_launchers(task_file, tmp_path):

@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -195,7 +195,24 @@ class Launched:
                 "several nodes: run the command that --dry-run prints on each of them, then this one "
                 "again: it chooses the checkpoint and checks it"
             )
-        write_job(job, base, rows, held_out, recipe, mix)
+        told = False
+        while True:
+            write_job(job, base, rows, held_out, recipe, mix)
+            code = self.run(words, work, progress)
+            if not code:
+                break
+            fewer = rows_that_fit(work)
+            if not fewer:
+                raise why_failed(work, code)
+            recipe = replace(recipe, rows_per_pass=fewer)
+            if not told:
+                progress.tell("note", text=smaller_in_words(fewer))
+            told = True
+        facts = checkpoints.read_json(work / "trained.json") or {}
+        return Trained(snapshots_in(work), facts)
+
+    def run(self, words: Sequence[str], work: Path, progress: Progress) -> int:
+        """Start the processes and wait for them: their exit code."""
         threads = max(1, (os.cpu_count() or 1) // self.launch.processes)
         env = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
         env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
@@ -203,10 +220,7 @@ class Launched:
         with (work / "processes.log").open("w", encoding="utf-8") as log:
             process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True, env=env)
             relay(process, progress)
-        if process.returncode:
-            raise why_failed(work, process.returncode)
-        facts = checkpoints.read_json(work / "trained.json") or {}
-        return Trained(snapshots_in(work), facts)
+        return process.returncode
 
 
 def plan_of(launch: Launch, words: Sequence[str], job: Path, recipe: Recipe, steps: int) -> dict[str, Any]:
@@ -223,6 +237,21 @@ def plan_of(launch: Launch, words: Sequence[str], job: Path, recipe: Recipe, ste
         "batch_size": recipe.batch_size,
         "rows_of_each_process": recipe.batch_size // processes,
     }
+
+
+def rows_that_fit(work: Path) -> int:
+    """Half of the rows in a pass for which a process had no memory; 0 where it failed of something else."""
+    said = checkpoints.read_json(work / FAILED) or {}
+    return int(said.get("rows", 0)) // 2
+
+
+def smaller_in_words(rows: int) -> str:
+    """What is told, once, of memory that ran out."""
+    return (
+        f"training: out of memory with {2 * rows} rows in a pass of a process; the processes start again from "
+        f"the last checkpoint with {rows} and twice as many passes in a step (halved again where needed, "
+        "without another word). Results stay the same."
+    )
 
 
 def why_failed(work: Path, code: int) -> TunewiseError:

@@ -18,7 +18,7 @@ from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from tunewise.errors import StoreError, WorldError
+from tunewise.errors import OutOfMemory, StoreError, WorldError
 from tunewise.models import weights
 from tunewise.models.precision import half, products
 from tunewise.progress import Progress, Silent
@@ -97,7 +97,7 @@ class PackedTrainer(SFTTrainer):
                 self.step_kl = self.pull(model)
                 break
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                self.make_smaller(error, self.most, max(map(len, rows)))
+                self.make_smaller(error, min(self.most, len(rows)), max(map(len, rows)))
             model.zero_grad()  # what the passes before the last one left
         mean = torch.tensor(loss, device=self.args.device)
         if self.accelerator.num_processes > 1:
@@ -170,15 +170,19 @@ class PackedTrainer(SFTTrainer):
         return float(divergence.detach())
 
     def make_smaller(self, error: RuntimeError, before: int, longest: int) -> None:
-        """Halve the ``before`` rows of a pass where memory ran out; an error this cannot mend is raised."""
+        """Halve the ``before`` rows of a pass where memory ran out; an error this cannot mend is raised.
+
+        Several processes end, since each waits for the gradients of all; who launched them halves.
+        """
         if not weights.out_of_memory(error):
             raise error
         if before == 1 or self.accelerator.num_processes > 1:
             tried = "a single row" if before == 1 else f"{before} rows"
-            raise WorldError(
+            raise OutOfMemory(
                 f"Out of memory with {tried} in a pass (the longest row of the batch has {longest} tokens). "
                 "Set training.checkpointing: true, shorten or drop the longest rows, use qlora, or take a "
-                "smaller base."
+                "smaller base.",
+                rows=before,
             ) from error
         self.most = before // 2
         if torch.cuda.is_available():

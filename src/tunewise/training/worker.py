@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tunewise.errors import TunewiseError
+from tunewise.errors import OutOfMemory, TunewiseError
 from tunewise.training import checkpoints
 from tunewise.training.launch import FAILED, read_job
 from tunewise.training.recipe import train
@@ -39,7 +39,9 @@ def main(job: Path) -> None:
     try:
         trained = train(**given, progress=Lines())
     except TunewiseError as error:  # said once, by the process that launched this one
-        checkpoints.write_json(given["work"] / FAILED, {"kind": type(error).__name__, "says": str(error)})
+        said = {"kind": type(error).__name__, "says": str(error)}
+        rows = {"rows": error.rows} if isinstance(error, OutOfMemory) else {}
+        checkpoints.write_json(given["work"] / FAILED, {**said, **rows})
         sys.exit(f"{error}")
     if os.environ.get("RANK", "0") == "0":
         checkpoints.write_json(given["work"] / "trained.json", trained.facts)
