@@ -249,7 +249,7 @@ def smaller_in_words(rows: int) -> str:
     """What is told, once, of memory that ran out."""
     return (
         f"training: out of memory with {2 * rows} rows in a pass of a process; the processes start again "
-        f"from the last checkpoint with {rows} and twice as many passes in a step (halved again where needed, "
+        f"from the last checkpoint with {rows} and twice as many passes a step (halved again where needed, "
         "without another word). Results stay the same."
     )
 
