@@ -184,6 +184,7 @@ def test_a_cpu_trains_in_bf16_only_where_it_has_a_unit_for_it(monkeypatch, amx):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": amx})
     assert best_precision() == ("bf16" if amx else "fp32")
+    assert best_precision(whole=True) == "fp32"  # small steps from weights that bf16 holds would not be seen
 
 
 def test_on_a_cpu_bf16_rounds_factors_with_amx_and_never_results():

@@ -283,10 +283,10 @@ def test_a_process_that_fails_says_why_in_its_own_words_not_in_the_launchers(tas
 
 
 def test_another_machine_goes_on_in_the_precision_that_a_training_was_begun_in(task_file, monkeypatch):
-    monkeypatch.setattr("tunewise.rungs.tuned_settings.best_precision", lambda: "bf16")
+    monkeypatch.setattr("tunewise.rungs.tuned_settings.best_precision", lambda whole: "bf16")
     run = train(task_file(), out="here")
     assert run.facts["precision"] == "bf16"
-    monkeypatch.setattr("tunewise.rungs.tuned_settings.best_precision", lambda: "fp32")
+    monkeypatch.setattr("tunewise.rungs.tuned_settings.best_precision", lambda whole: "fp32")
     assert train("task.yaml", out="here").facts == run.facts
     with pytest.raises(RunError, match=r"recipe\.precision: bf16 before, fp32 now"):
         train(task_file(", precision: fp32"), out="here")

@@ -7,16 +7,23 @@ from typing import Any, Literal
 Precision = Literal["fp32", "bf16"]
 
 
-def best_precision() -> Precision:
+def best_precision(*, whole: bool = False) -> Precision:
     """bf16 on GPUs that have it and on CPUs that multiply it in their own unit (AMX), else fp32.
+
+    whole: all weights are trained. Then a CPU takes fp32: most models come in bf16, so that a weight starts
+    where a rounded one can stand, and its first steps, less than half the way to the next such place, are not
+    seen by the passes that are to follow them. Measured with SmolLM2-135M, 200 rows, rate 2e-5, 75 steps: a
+    held-out loss of 0.83 in place of 0.40. Adapters start from nothing and lose nothing. A GPU, where fp32 is
+    eight times slower and answers are in bf16 as well, keeps what all trainers do.
 
     CPUs that have bf16 without AMX stay at fp32: measured with 135M parameters and AVX512-BF16, autocast gave
     15 % more tokens a second.
     """
     import torch
 
-    on_gpu = torch.cuda.is_available()
-    return "bf16" if (torch.cuda.is_bf16_supported() if on_gpu else has_amx()) else "fp32"
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if has_amx() and not whole else "fp32"
 
 
 def has_amx() -> bool:

@@ -59,6 +59,7 @@ def method_that_fits(bench: Workbench) -> tuple[Method, str]:
 def recipe_of(bench: Workbench, method: Method) -> Recipe:
     """The task's settings as a recipe, the method's defaults where the task says nothing."""
     training, defaults = bench.task.training, DEFAULTS[method]
+    precision = best_precision(whole=method == "full") if training.precision == "auto" else training.precision
     return Recipe(
         learning_rate=training.learning_rate or defaults.learning_rate,
         epochs=training.epochs,
@@ -67,7 +68,7 @@ def recipe_of(bench: Workbench, method: Method) -> Recipe:
         rank=training.lora_rank,
         batch_size=training.batch_size,
         seed=bench.seed,
-        precision=best_precision() if training.precision == "auto" else training.precision,
+        precision=precision,
         method=method,
         schedule=training.schedule or defaults.schedule,
         targets=training.lora_targets,

@@ -71,7 +71,7 @@ def probe(folder: Path, setup: ProbeSetup, steps: int = 1 + MEASURED_STEPS) -> P
                 if number:
                     gauge.start(model, optimizer)
                 began = time.monotonic()
-                step(model, optimizer, rows.to(model.device))
+                step(model, optimizer, rows.to(model.device), whole=setup.method == "full")
                 if number:
                     seconds.append(time.monotonic() - began)
                     gauge.stop()
@@ -93,7 +93,7 @@ def probe(folder: Path, setup: ProbeSetup, steps: int = 1 + MEASURED_STEPS) -> P
     )
 
 
-def step(model: Any, optimizer: Any, rows: Any) -> None:
+def step(model: Any, optimizer: Any, rows: Any, *, whole: bool) -> None:
     """Forward, backward, optimizer; gradients are let go at the end, as trainers do.
 
     In the precision of a training. Beside an adapter in fp32 a GPU multiplies in bf16 (autocast), as trainers
@@ -103,7 +103,7 @@ def step(model: Any, optimizer: Any, rows: Any) -> None:
 
     if rows.is_cuda:
         torch.cuda.synchronize()
-    with products(best_precision()):
+    with products(best_precision(whole=whole)):
         with torch.autocast(rows.device.type, torch.bfloat16, enabled=rows.is_cuda):
             loss = model(input_ids=rows, labels=rows, use_cache=False).loss
         loss.backward()
