@@ -4,7 +4,7 @@ from tunewise.decision import RungResult, rung_json
 from tunewise.evidence.limits import LimitResult, Probe
 from tunewise.evidence.records import Evidence, Outcome
 from tunewise.report import page
-from tunewise.report.further import further_figures
+from tunewise.report.further import further_figures, how_often
 
 
 def measured(verdict: str = "meets", **more) -> RungResult:
@@ -27,6 +27,11 @@ def test_a_count_over_all_answers_stands_for_the_detail_of_its_name():
     rung = {"figures": figures, "details": {"valid_json": 0.75, "completeness": 0.5}}
     assert further_figures(rung) == "valid_json 3, avg_completeness 0.500"
     assert further_figures({"figures": {}, "details": {}}) == ""
+    assert further_figures({"details": {"repaired_value": 0.5}}) == "with answers repaired 0.500"
+
+
+def test_openings_are_told_in_words():
+    assert [how_often(number) for number in (1, 2, 3)] == ["once", "twice", "3 times"]
 
 
 def test_a_rung_that_a_limit_leaves_unproved_is_not_drawn_as_one_that_meets():

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tunewise.cli.economics_table import print_economics, print_limits
 from tunewise.cli.guard_table import print_guard
-from tunewise.report.further import further_figures
+from tunewise.report.further import further_figures, how_often
 
 if TYPE_CHECKING:
     from tunewise.planning import Plan
@@ -58,7 +58,7 @@ def print_decision(decision: dict[str, Any], folder: Path) -> None:
     usd = "" if spent["usd"] is None else f", {bound}{spent['usd']:.4f} USD"
     console.print(
         f"\nSpent {spent['calls']} calls, {spent['seconds']:.0f} s{usd}."
-        f" These certification items were opened {decision['openings']['number']} time(s).",
+        f" These certification items were opened {how_often(decision['openings']['number'])}.",
         style="dim",
     )
     console.print(f"Report: {folder / 'report.html'}", soft_wrap=True)

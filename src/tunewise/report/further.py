@@ -1,7 +1,14 @@
-"""What a rung's metric measures beside its value, in one line: the same on the terminal and on the page."""
+"""Lines that terminal and page share: a metric's further figures, how often items were opened."""
 
 from collections.abc import Mapping
 from typing import Any
+
+IN_WORDS = {"repaired_value": "with answers repaired"}  # names that say nothing to who has not read the code
+
+
+def how_often(number: int) -> str:
+    """1 -> once, 2 -> twice, 3 -> 3 times."""
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
 
 
 def further_figures(rung: Mapping[str, Any]) -> str:
@@ -18,7 +25,7 @@ def further_figures(rung: Mapping[str, Any]) -> str:
         if name not in over_all and f"avg_{name}" not in over_all
     }
     return ", ".join(
-        f"{name} {_number(value)}"
+        f"{IN_WORDS.get(name, name)} {_number(value)}"
         for name, value in {**over_all, **means}.items()
         if value is None or (isinstance(value, int | float) and not isinstance(value, bool))
     )

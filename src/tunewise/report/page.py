@@ -14,7 +14,7 @@ from tunewise.decision import Decision, RungResult, rung_json, total
 from tunewise.evidence.records import Outcome
 from tunewise.report import charts
 from tunewise.report.cost_chart import cost_of_a_day
-from tunewise.report.further import further_figures
+from tunewise.report.further import further_figures, how_often
 
 # The page must stay under 2 MB for 1,000 items: long texts are cut, and the side-by-side table stops.
 MOST_CHARACTERS = 400
@@ -47,6 +47,7 @@ def render(decision: Decision, outcomes: Mapping[str, Sequence[Outcome]], order:
         measured=[r.rung for r in measured],
         built=[(r.rung, _facts(r)) for r in measured if r.build],
         why=_why(decision),
+        how_often=how_often,
     )
 
 
