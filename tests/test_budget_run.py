@@ -29,9 +29,7 @@ def priced(monkeypatch, reverse_task):
                 )
             return Answer(reverse_script.reply(messages), tokens_in=words, tokens_out=1)
 
-        monkeypatch.setattr(
-            "tunewise.api.open_door", lambda spec, **rest: ScriptedDoor(script, price=PRICE, **rest)
-        )
+        monkeypatch.setattr("tunewise.api.open_door", lambda spec, **rest: ScriptedDoor(script, price=PRICE))
         return task
 
     return make

@@ -27,9 +27,7 @@ def timed(monkeypatch, reverse_task):
             text = reverse_script.reply(messages)
             return Answer(text, tokens_in=words, tokens_out=1, seconds=seconds(messages), first_token_s=0.005)
 
-        monkeypatch.setattr(
-            "tunewise.api.open_door", lambda spec, **more: ScriptedDoor(script, price=price, **more)
-        )
+        monkeypatch.setattr("tunewise.api.open_door", lambda spec, **more: ScriptedDoor(script, price=price))
         return task
 
     return make

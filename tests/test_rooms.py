@@ -37,7 +37,8 @@ ALLOWED = {
         "models",
         "retrieval",
     },
-    "report": {"data", "decision", "evidence", "errors"},
+    "report": {"data", "decision", "evidence", "errors", "guard_words"},
+    "guard_words": set(),
 }
 
 

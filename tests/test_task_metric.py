@@ -47,6 +47,14 @@ def test_options_are_part_of_a_run_s_identity_and_their_absence_is_not(tmp_path)
     assert load_task(write(tmp_path, "{name: numeric, tolerance: 1}")).fingerprint() != plain.fingerprint()
 
 
+def test_a_precision_of_answers_is_part_of_a_run_s_identity_and_its_default_is_not(tmp_path):
+    plain = write(tmp_path, "exact")
+    before = load_task(plain)
+    assert "precision" not in before.settings()["decoding"]
+    plain.write_text(plain.read_text(encoding="utf-8") + "\ndecoding: {precision: auto}\n", encoding="utf-8")
+    assert load_task(plain).fingerprint() != before.fingerprint()
+
+
 @pytest.mark.parametrize(
     ("metric", "message"),
     [

@@ -271,6 +271,8 @@ class Task(Section):
         if not plain["metric_options"]:
             del plain["metric_options"]
         del plain["advice"], plain["training"]["curve"]  # neither shapes a verdict
+        if plain["decoding"]["precision"] == "fp32":  # as runs had it before there was a choice
+            del plain["decoding"]["precision"]
         for name in ("style", "judge", "teacher"):
             if plain[name] is None:
                 del plain[name]

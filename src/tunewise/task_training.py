@@ -79,7 +79,7 @@ class Training(Section):
     window; patience: epochs in a row without a lower held-out loss, after which training stops (null: never);
     too_long: what becomes of rows beyond it. checkpointing: less memory for a third more time. curve:
     train on 25 and 50 % of the rows too, to see whether more would help; ``auto``: in ``decide``, where the
-    rung does not meet its target. precision: see ``training.precision``; ``auto`` is what the machine does
+    rung does not meet its target. precision: see ``models.precision``; ``auto`` is what the machine does
     best, and for what another machine began, what it began with.
     """
 

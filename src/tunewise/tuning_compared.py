@@ -211,10 +211,12 @@ def rank_of(tried: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def loss_of(facts: Mapping[str, Any]) -> float | None:
-    """Held-out loss of the chosen checkpoint."""
-    step = facts["checkpoint"]["step"]
-    found = (row["held_out_loss"] for row in facts["tried"] if row["step"] == step)
-    loss: float | None = next(found, None)  # none for a repaired one, which was not among those tried
+    """Held-out loss of the chosen checkpoint; None at a part of its strength, where nobody took it."""
+    checkpoint = facts["checkpoint"]
+    if checkpoint.get("scale", 1.0) < 1:
+        return None
+    found = (row["held_out_loss"] for row in facts["tried"] if row["step"] == checkpoint["step"])
+    loss: float | None = next(found, None)
     return loss
 
 

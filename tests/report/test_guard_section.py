@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 
 from tunewise.cli.guard_table import print_guard
+from tunewise.guard_words import kept_in_words, on_b_in_words
 
 NUMBER = {"estimate": 0.1, "low": 0.05, "high": 0.15}
 BENCHMARK = {"name": "piqa", "metric": "acc_norm", "n": 90, "first": 0.7, "second": 0.6, "relative": NUMBER}
@@ -21,7 +22,6 @@ GUARD = {
     "benchmarks": [{"name": "mmlu", "why": "the base is at chance"}], "notes": [], "stopped_at": 8,
     "timeline": [ENTRY, ENTRY | {"step": 8, "outcome": "alarm", "drop": None, "low": None, "high": None}],
     "kept": {"step": 4, "epoch": 1.0, "scale": 1.0},
-    "kept_why": "training was stopped at step 8, kept is step 4 at 1 of its strength",
     "check": {
         "outcome": "clear", "n": 90, "drop": 0.01, "low": -0.03, "high": 0.045, "benchmarks": [BENCHMARK],
     },
@@ -45,7 +45,8 @@ def page(guard):
         loader=PackageLoader("tunewise.report"), autoescape=True, undefined=StrictUndefined
     )
     rungs = [{"rung": "zero-shot", "skipped_because": "x"}, {"rung": "lora", "guard": guard}]
-    return environment.get_template("guard.html").render(rungs=rungs)
+    words = {"kept_in_words": kept_in_words, "on_b_in_words": on_b_in_words}
+    return environment.get_template("guard.html").render(rungs=rungs, **words)
 
 
 def terminal(guard):
@@ -70,6 +71,15 @@ def test_the_alarm_is_shown_by_benchmark_and_with_its_confirmation(shown):
     assert "At full strength, on fresh items" in said
     for words in ("31.1 %", "21.5 %", "40.1 %", "77 items"):
         assert words in said, words
+
+
+@pytest.mark.parametrize("shown", [page, terminal])
+def test_after_an_alarm_on_set_b_alone_its_second_reading_is_called_one(shown):
+    kept = {"step": 8, "epoch": 2.0, "scale": 0.5}
+    said = shown(GUARD | {"stopped_at": None, "kept": kept})
+    assert "The alarm came on fresh items (set B), kept is step 8 at 0.5 of its strength." in said
+    assert "on set B, read once more after its alarm" in said
+    assert "on set B, which chose nothing" in shown(GUARD)
 
 
 @pytest.mark.parametrize("shown", [page, terminal])

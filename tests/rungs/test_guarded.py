@@ -5,7 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from tunewise.rungs.guarded import advice_of, allowed, best_point, guarding_of, handed_over, verdict_of
+from tunewise.rungs.guarded import (
+    Aftermath,
+    advice_of,
+    allowed,
+    best_point,
+    guarding_of,
+    handed_over,
+    verdict_of,
+)
 from tunewise.task import Task, Training
 from tunewise.training.recipe import Snapshot
 
@@ -75,14 +83,14 @@ class After:
 
     def __init__(self, stopped_at, on_b, mends=True):
         self.guard = {"stopped_at": stopped_at, "timeline": timeline("clear", "clear", "alarm")[:stopped_at]}
-        self.on_b, self.mends, self.read = on_b, mends, []
+        self.on_b, self.mends, self.read, self.curve = on_b, mends, [], CURVE
 
     def check(self, folder):
         self.read.append(folder.name)
         return {"outcome": self.on_b[folder.name]}
 
     def repaired(self, last, base_score):
-        return CURVE, {row["scale"]: Path(f"{last.folder.name} at {row['scale']}") for row in CURVE}
+        return self.curve, {row["scale"]: Path(f"{last.folder.name} at {row['scale']}") for row in CURVE}
 
     def symptoms(self, folder):
         return {"of": folder.name}
@@ -99,6 +107,14 @@ def test_an_alarm_on_set_b_alone_is_repaired_and_set_b_is_left_for_what_is_kept(
     assert after.guard["kept"]["step"] == 3
     assert after.read == ["s3"]
     assert "check" not in after.guard  # the strength that is kept is read after it was published
+
+
+def test_no_strength_that_is_merely_not_proved_takes_the_place_of_what_failed_on_set_b():
+    after = After(None, {"s3": "alarm"})
+    after.curve = [row | {"outcome": "not_proved"} for row in CURVE[:4]]
+    folder, scale, score = handed_over(after, snapshots(1, 2, 3), snapshots(3)[0], TRIED, lambda: 0.2)
+    assert (folder.name, scale, score) == ("s3", 1.0, 0.6)
+    assert after.guard["check"] == after.guard["confirmation"] == {"outcome": "alarm"}
 
 
 def test_without_an_alarm_or_where_forgetting_is_ignored_what_was_chosen_is_handed_over():
@@ -118,6 +134,14 @@ def test_after_an_alarm_at_a_checkpoint_scaled_versions_of_it_compete_with_the_c
         After(3, {"s3": "clear"}), snapshots(1, 2, 3), snapshots(1)[0], better, float
     )
     assert (folder.name, scale) == ("s1", 1.0)
+
+
+@pytest.mark.parametrize(("off", "items", "read"), [("short", 0, 200), ("short", 30, 200), (None, 80, 80)])
+def test_a_repair_reads_what_checkpoints_read_and_enough_where_none_was_read(off, items, read, monkeypatch):
+    monkeypatch.setattr("tunewise.rungs.guarded.some_of", lambda there, items, used, most: there[:most])
+    guarding = SimpleNamespace(spec=SimpleNamespace(items=SimpleNamespace(a=list(range(500)))))
+    after = SimpleNamespace(guarding=guarding, guard={"off": off, "items": items, "used": []})
+    assert len(Aftermath.set_a(after)) == read
 
 
 def test_an_alarm_on_either_set_fails_and_too_few_items_prove_nothing():

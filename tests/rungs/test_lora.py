@@ -94,6 +94,7 @@ def test_settings_change_with_rows_instruction_and_seed_only(bench_with_doors):
 
     bench = bench_with_doors(20)
     base = bench.tune_door(None)
+    base.weights_fingerprint = base.fingerprint
 
     def settings(bench):
         return settings_of(bench, base, layout_of(bench), "lora")

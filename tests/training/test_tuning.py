@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 from typing import ClassVar
 
@@ -254,7 +255,52 @@ def test_a_process_without_memory_for_a_row_says_what_helps(task_file, monkeypat
         worker.main(Path(plan["job"]))
     work = Path(plan["job"]).parent
     assert type(launch.why_failed(work, 1)) is OutOfMemory
-    assert launch.rows_that_fit(work) == 0  # alone a process has halved down to one row by itself
+    assert launch.rows_tried(work) == 1  # alone a process has halved down to one row by itself
+
+
+def test_of_several_processes_each_ends_with_the_rows_that_did_not_fit():
+    from types import SimpleNamespace
+
+    from tunewise.training.trainer import PackedTrainer
+
+    stub = SimpleNamespace(accelerator=SimpleNamespace(num_processes=2))
+    with pytest.raises(OutOfMemory, match="4 rows in a pass") as found:
+        PackedTrainer.make_smaller(stub, RuntimeError("can't allocate memory"), 4, 100)
+    assert found.value.rows == 4
+
+
+@pytest.mark.parametrize(("share", "most", "rows"), [(4, 2, 2), (5, 2, 1), (6, 5, 3), (6, 0, 0), (1, 0, 0)])
+def test_the_passes_of_a_process_make_up_its_share_of_a_step(share, most, rows):
+    from tunewise.training.launch import largest_divisor
+
+    assert largest_divisor(share, most) == rows
+
+
+def test_one_process_may_be_launched_by_the_printed_command_and_gone_on_with_by_the_plain_one(task_file):
+    plan = launch_command(task_file(), out="here", launch=Launch())
+    work = Path(plan["job"]).parent
+    (work / "steps" / "checkpoint-1").mkdir(parents=True)
+    assert launch_command("task.yaml", out="here", launch=Launch())["command"] == plan["command"]
+    shutil.rmtree(work / "steps" / "checkpoint-1")
+    assert train("task.yaml", out="here").facts["steps"] == 4
+
+
+def test_a_repaired_build_has_no_held_out_loss_since_nobody_took_it():
+    from tunewise.tuning_compared import loss_of
+
+    facts = {"tried": [{"step": 4, "held_out_loss": 0.5}], "checkpoint": {"step": 4}}
+    assert loss_of(facts) == loss_of(facts | {"checkpoint": {"step": 4, "scale": 1.0}}) == 0.5
+    assert loss_of(facts | {"checkpoint": {"step": 4, "scale": 0.5}}) is None
+
+
+def test_what_answers_are_multiplied_in_is_no_other_training(task_file, monkeypatch):
+    run = train(task_file(), out="here")
+    said = Path("task.yaml").read_text(encoding="utf-8")
+    Path("task.yaml").write_text(
+        said.replace("max_new_tokens: 8", "max_new_tokens: 8, precision: auto"), "utf-8"
+    )
+    monkeypatch.setattr("tunewise.models.precision.has_amx", lambda: True)
+    assert train("task.yaml", out="here").facts == run.facts
 
 
 def test_a_process_that_fails_says_why_in_its_own_words_not_in_the_launchers(task_file, tmp_path):

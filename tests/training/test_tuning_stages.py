@@ -100,7 +100,17 @@ def test_what_is_read_is_shown_with_loss_on_every_token_but_the_first_mark(task_
 
 
 def test_both_stages_are_one_run_that_is_found_again(task_file):
-    run = train(task_file, stage="cpt+sft", out="here")
+    class Told:
+        def __init__(self):
+            self.rungs = []
+
+        def tell(self, event, **facts):
+            if event == "training":
+                self.rungs.append(facts["rung"])
+
+    told = Told()
+    run = train(task_file, stage="cpt+sft", out="here", progress=told)
+    assert list(dict.fromkeys(told.rungs)) == ["cpt", "lora"]  # the first stage's steps under its own name
     assert run.folder == Path("here/cpt-sft/model")
     assert run.facts["cpt"]["passed"]
     assert run.facts["method"] == "lora"

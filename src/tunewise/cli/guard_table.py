@@ -6,6 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tunewise.guard_words import kept_in_words, on_b_in_words
+
 
 def print_guard(console: Console, decision: dict[str, Any]) -> None:
     """The guard of every tuned rung; nothing where none was trained."""
@@ -23,8 +25,9 @@ def print_rung(console: Console, name: str, guard: dict[str, Any]) -> None:
         )
         return
     console.print(f"\nForgetting guard of {name}: {verdict}: {why}", soft_wrap=True)
-    if why_kept := guard.get("kept_why"):
-        console.print(f"{why_kept[0].upper()}{why_kept[1:]}.", soft_wrap=True)
+    if "repair" in guard:
+        said = kept_in_words(guard)
+        console.print(f"{said[0].upper()}{said[1:]}.", soft_wrap=True)
     if guard.get("off"):
         console.print(escape(f"It was not read while training: {guard['off']}"), soft_wrap=True, style="dim")
     else:
@@ -39,7 +42,7 @@ def print_rung(console: Console, name: str, guard: dict[str, Any]) -> None:
     if (check := guard.get("check")) and not check.get("benchmarks"):
         console.print(f"What is handed over, on fresh items: {on_set_b(check)}.", soft_wrap=True)
     if (check := guard.get("check")) and check.get("benchmarks"):
-        console.print("What is handed over, against its base, on set B:")
+        console.print(f"What is handed over, against its base, {on_b_in_words(guard)}:", soft_wrap=True)
         console.print(benchmarks_table(check["benchmarks"]))
     if guard.get("repair"):
         console.print(repair_table(guard["repair"]))

@@ -6,7 +6,7 @@ import json
 import platform
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from tunewise.models import tokens, weights
 from tunewise.models.door import Answer, GrammarKind, Price, Request
 from tunewise.models.embedded import file_sha256, need_torch
 from tunewise.models.grammar import GrammarTokens
-from tunewise.models.precision import Precision, best_precision
+from tunewise.models.precision import Precision, best_precision, can_round
 
 if TYPE_CHECKING:
     from tunewise.models.writing import Generator, Prompt, Written
@@ -45,9 +45,9 @@ class LocalDoor:
     """Answers with local weights. Keeps the promises of ``models.door.Door``.
 
     folder_or_id: ``embedded``, a model's folder, or a hub id. adapter: folder in PEFT's layout, merged into
-    the weights in memory. usd_per_hour: what this machine costs; None gives answers without a price.
-    batch_size: answers written side by side; None takes what suits the device. precision: of matrix products
-    on a CPU, ``auto`` the fastest that it multiplies itself; a GPU answers in bf16.
+    weights in fp32, beside rounded ones. usd_per_hour: what this machine costs; None gives answers without a
+    price. batch_size: answers written side by side; None takes what suits the device. precision: of matrix
+    products on a CPU, ``auto`` the fastest that it multiplies itself; a GPU answers in bf16.
 
     Opening checks the files and reads no weights; these are loaded at the first answer. Raises SettingError
     for what cannot be used (no such model, pickles only, no torch), DoorError when the hub cannot be reached.
@@ -89,20 +89,37 @@ class LocalDoor:
 
     @cached_property
     def precision(self) -> Precision | None:
-        """Of matrix products; None on a GPU, where the weights' own decides. Loads torch."""
+        """Of matrix products; None on a GPU, where the weights' own decides. Loads torch.
+
+        Raises SettingError where bf16 is asked for by name and cannot be had.
+        """
         if weights.on_gpu():
             return None
+        if self._asked_precision == "bf16" and not can_round():
+            raise SettingError(
+                "decoding.precision: this CPU or this build of torch does not multiply bf16 in layers; take "
+                "fp32, or auto, which does so where it can"
+            )
         return best_precision() if self._asked_precision == "auto" else self._asked_precision
 
     @cached_property
     def fingerprint(self) -> str:
         """Changes with weights, tokenizer and template, adapter, number formats, and the loop."""
+        products = {"products": self.precision} if self.precision == "bf16" else {}
+        return self._fingerprint(products)
+
+    @cached_property
+    def weights_fingerprint(self) -> str:
+        """As ``fingerprint``, whatever its layers multiply in: the same base is trained either way."""
+        return self._fingerprint({})
+
+    def _fingerprint(self, more: Mapping[str, str]) -> str:
         body = {
             "model": weights.model_checksum(self.folder),
             "adapter": [file_sha256(file) for file in self.adapter_files],
             "dtype": str(weights.device_and_dtype()[1]),
             "loop": LOOP,
-            **({"products": self.precision} if self.precision == "bf16" else {}),
+            **more,
         }
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 

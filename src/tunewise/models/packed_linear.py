@@ -81,6 +81,7 @@ def pack_linears(model: Any, *, rounded: bool = False) -> None:
     of them are often the same.
     """
     last = model.get_output_embeddings()
+    last = getattr(last, "base_layer", last)  # inside of an adapter's
     replace(
         model,
         lambda layer: (

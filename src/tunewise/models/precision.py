@@ -33,6 +33,14 @@ def has_amx() -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
+def can_round() -> bool:
+    """True where torch has layers in bf16 for this machine's CPU."""
+    import torch
+
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return bool(supported is not None and supported())
+
+
 @contextmanager
 def half(precision: str, device: str) -> Iterator[None]:
     """On a GPU, multiply matrices in bf16 (autocast) when ``precision`` says so; on a CPU: ``products``."""

@@ -60,6 +60,7 @@ def template_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """The ids of a prompt as other servers make them: the template's own call, which also cuts into tokens.
 
     Shares nothing with ``render`` but the template and the order of layouts, so the two can be compared.
+    Empty where the template refuses every layout, which ``render`` tells of.
     """
     turns = [{"role": message.role, "content": message.content} for message in messages]
     for layout in layouts(turns):

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from tunewise.data import Example, reference_text
 from tunewise.decision import Decision, RungResult, rung_json, total
 from tunewise.evidence.records import Outcome
+from tunewise.guard_words import kept_in_words, on_b_in_words
 from tunewise.report import charts
 from tunewise.report.cost_chart import cost_of_a_day
 from tunewise.report.further import further_figures, how_often
@@ -48,6 +49,8 @@ def render(decision: Decision, outcomes: Mapping[str, Sequence[Outcome]], order:
         built=[(r.rung, _facts(r)) for r in measured if r.build],
         why=_why(decision),
         how_often=how_often,
+        kept_in_words=kept_in_words,
+        on_b_in_words=on_b_in_words,
     )
 
 

@@ -135,7 +135,7 @@ def first_stage(bench: Workbench, home: Path, trainer: tuned.Trainer = train) ->
     for text in reading.notes():
         bench.progress.tell("note", text=text)
     said = {
-        "base": base.fingerprint,
+        "base": base.weights_fingerprint,
         "versions": tuned_settings.settings_of(bench, base, layout_of(bench), recipe.method)["versions"],
     }
     share = 0.0 if bench.task.training.mix is None else bench.task.training.mix.share
@@ -224,12 +224,14 @@ def recipe_of(bench: Workbench, section: PretrainingSection) -> Recipe:
 
 
 def on_base(bench: Workbench, base: Path) -> Any:
-    """Opens the model in ``base``, with an adapter when given, in place of the task's own weights."""
+    """Opens the model in ``base``, with an adapter when given, in place of the task's own weights.
+
+    In fp32, as it is handed over: what reading added to the weights does not fit into bf16.
+    """
     rate = bench.task.tune.usd_per_hour if bench.task.tune is not None else None
-    precision = bench.task.decoding.precision
 
     def opener(adapter: Path | None) -> Door:
-        return open_door(str(base), adapter=adapter, usd_per_hour=rate, precision=precision)
+        return open_door(str(base), adapter=adapter, usd_per_hour=rate)
 
     return opener
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tunewise.guard_words import kept_in_words
 from tunewise.rungs.guard_symptoms import SymptomsSought
 from tunewise.rungs.rung import Workbench
 from tunewise.task_guard import HUB
@@ -109,9 +110,9 @@ def handed_over(
     else:
         last = stopped or chosen
         guard["repair"], folders = after.repaired(last, base_score())
-        outcome = reading["outcome"] if stopped is not None and reading is not None else None
-        outcome = None if outcome == "alarm" else outcome
-        point = best_point(guard["repair"], score if outcome else None, outcome)
+        # what failed on set B is no rival, and what is not proved no way out of it
+        rival = (None, "clear") if stopped is None else rival_of(reading, score)
+        point = best_point(guard["repair"], *rival)
         if point is not None:
             row = next(row for row in guard["repair"] if row["scale"] == point)
             folder, scale, score, reading = folders[point], point, row["selection_score"], row
@@ -123,6 +124,13 @@ def handed_over(
     said = without(reading) if reading is not None else None
     guard["kept"] = {"step": chosen.step, "epoch": chosen.epoch, "scale": scale, "reading": said}
     return folder, scale, score
+
+
+def rival_of(reading: Mapping[str, Any] | None, score: float | None) -> tuple[float | None, str | None]:
+    """Selection score and outcome of the checkpoint that scaled versions have to beat; Nones without one."""
+    if reading is None or reading["outcome"] == "alarm":
+        return None, None
+    return score, reading["outcome"]
 
 
 @dataclass
@@ -174,10 +182,10 @@ class Aftermath:
         return Served(self.base, self.method, self.guarding.spec.items, self.guarding.spec.max_relative_drop)
 
     def set_a(self) -> list[Any]:
-        """The items that the checkpoints were read on; CHECK_ITEMS where none was read."""
+        """The items that the checkpoints were read on; CHECK_ITEMS where none was read, be it for too few."""
         assert self.guarding.spec is not None
-        items = self.guarding.spec.items
-        return some_of(items.a, items, self.guard["used"], self.guard["items"] or CHECK_ITEMS)
+        items, most = self.guarding.spec.items, CHECK_ITEMS if self.guard["off"] else self.guard["items"]
+        return some_of(items.a, items, self.guard["used"], most)
 
     def check(self, tuned: Path) -> dict[str, Any]:
         """What is handed over, on set B: fresh items, as many as a checkpoint has, or CHECK_ITEMS."""
@@ -219,23 +227,13 @@ class Aftermath:
         )
         text = f"{self.method}: guard {verdict.replace('_', ' ')}: {why}"
         if "repair" in self.guard:
-            self.guard["kept_why"] = kept_in_words(self.guard)
-            text += f"; {self.guard['kept_why']}. To keep more: {'; '.join(self.guard['advice'])}"
+            text += f"; {kept_in_words(self.guard)}. To keep more: {'; '.join(self.guard['advice'])}"
         self.bench.progress.tell("note", text=text)
 
     def took(self, began: float) -> None:
         """Count time spent after training."""
         seconds = self.guard["seconds"]
         seconds["after"] = seconds.get("after", 0.0) + time.perf_counter() - began
-
-
-def kept_in_words(guard: Mapping[str, Any]) -> str:
-    """Where the alarm was, and what is kept after it."""
-    step, kept = guard["stopped_at"], guard["kept"]
-    alarm = (
-        "the alarm came on fresh items (set B)" if step is None else f"training was stopped at step {step}"
-    )
-    return f"{alarm}, kept is step {kept['step']} at {kept['scale']:g} of its strength"
 
 
 def without(reading: Mapping[str, Any]) -> dict[str, Any]:

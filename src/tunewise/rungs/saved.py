@@ -68,7 +68,8 @@ def load_candidate(folder: Path, open_door: DoorOpener) -> PromptCandidate:
         raise RunError(
             f"{folder}: this candidate was built on {body['door']['name']} with fingerprint "
             f"{body['door']['fingerprint']}, but the door opened now is {door.name} with fingerprint "
-            f"{door.fingerprint}; use the model of the run, or decide again with the new one"
+            f"{door.fingerprint}; use the model of the run, or decide again with the new one (with "
+            "decoding.precision: auto a CPU of another kind counts as another one)"
         )
     nearest = None
     if body["nearest"]:

@@ -139,7 +139,7 @@ def train_and_choose(
     recipe = Recipe(**{**settings["recipe"], "targets": tuple(settings["recipe"]["targets"])})
     more: dict[str, Any] = {}
     if guarding.spec is not None:
-        more["guard"] = replace(guarding.spec, base=base.fingerprint)
+        more["guard"] = replace(guarding.spec, base=base.weights_fingerprint)
     if rows.held is not None:
         more["general"] = rows.held.rows
     trained = trainer(

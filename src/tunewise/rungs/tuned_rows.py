@@ -23,6 +23,7 @@ class LocalWeights(Protocol):
     folder: Path
     tokenizer: Any
     fingerprint: str
+    weights_fingerprint: str
     context_window: int | None
 
 

@@ -89,9 +89,8 @@ def versions_of(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def row_digest(layout: PromptLayout, example: Example) -> list[str]:
-    """What a row is known by when a run goes on: a digest of what is trained on, and where it stands."""
-    said = [[[m.role, m.content] for m in messages_of(layout, example)], example.answer]
+def row_place(said: list[Any], example: Example) -> list[str]:
+    """What a row is told by where rows changed: a digest of what is trained on, and where it stands."""
     place = f"{example.source}:{example.line}" if example.source else example.key
     return [hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16], place]
 
@@ -99,14 +98,16 @@ def row_digest(layout: PromptLayout, example: Example) -> list[str]:
 def settings_of(bench: Workbench, base: LocalWeights, layout: PromptLayout, method: Method) -> dict[str, Any]:
     """All that the result depends on, JSON-able: another value anywhere means another training run."""
     training = bench.task.training
+    said = [[[m.role, m.content] for m in messages_of(layout, e)] + [e.answer] for e in bench.parts.train]
     held = [example.key for example in selection_items(bench, SELECTION_ITEMS)]
     mix = training.mix
     general = [] if mix is None else keys_of(mix)
     kl = training.kl
     held_near = [] if kl is None else [example.key for example in read_examples(kl.general).examples]
     return {
-        "base": base.fingerprint,
-        "train_rows": [row_digest(layout, example) for example in bench.parts.train],
+        "base": base.weights_fingerprint,
+        "train_rows": hashlib.sha256(json.dumps(said).encode()).hexdigest(),
+        "train_row_places": [row_place(row, e) for row, e in zip(said, bench.parts.train, strict=True)],
         "held_out": hashlib.sha256(json.dumps(held).encode()).hexdigest(),
         "recipe": asdict(recipe_of(bench, method)),
         "length": [training.max_length, training.too_long],

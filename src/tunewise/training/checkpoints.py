@@ -266,34 +266,33 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], *, launched: bool
     """As ``differences``, of all but library versions; train rows are told by their places.
 
     launched: the launch counts as well, as it does while steps are to be gone on with: the data of a step
-    are cut for as many processes as began.
+    are cut for as many processes as began. What only one of the two names of it (rows by place, launch),
+    since an earlier version wrote the other, is no difference.
     """
-    apart = {"versions", "launch", "train_rows"}
+    apart = {"versions", "launch", "train_rows", "train_row_places"}
     plain = [{k: v for k, v in settings.items() if k not in apart} for settings in (before, now)]
-    said = [*row_changes(before.get("train_rows"), now.get("train_rows")), *differences(*plain)]
-    if launched:
-        launches = [{"launch": settings.get("launch", ALONE)} for settings in (before, now)]
-        said += differences(*launches)
+    said = differences(*plain)
+    if before.get("train_rows") != now.get("train_rows"):
+        places = [settings.get("train_row_places", []) for settings in (before, now)]
+        said.insert(0, row_changes(*places))
+    if launched and "launch" in before and "launch" in now:
+        said += differences(*({"launch": settings["launch"]} for settings in (before, now)))
     return said
 
 
-def row_changes(before: Any, now: Any) -> list[str]:
-    """Which rows (lists of [digest, place]) are others, new or gone; a place alone may change."""
-    if before == now:
-        return []
-    if not isinstance(before, list) or not isinstance(now, list):
-        return ["train_rows: other rows than before"]
+def row_changes(before: Sequence[Sequence[str]], now: Sequence[Sequence[str]]) -> str:
+    """Which rows (each [digest, place]) are others, new or gone, in words; where rows are known of both."""
+    if not before or not now:
+        return "train_rows: other rows than before"
     gone, new = places_without(before, now), places_without(now, before)
-    changed = [place for place in new if place in gone]
+    changed = set(gone) & set(new)
     said = {
-        "changed": changed,
+        "changed": [place for place in new if place in changed],
         "new": [place for place in new if place not in changed],
         "gone": [place for place in gone if place not in changed],
     }
     parts = [f"{len(places)} {what} ({shortened(places)})" for what, places in said.items() if places]
-    if not parts and [row[0] for row in before] != [row[0] for row in now]:
-        parts = ["the same rows in another order"]
-    return [f"train_rows: {', '.join(parts)}"] if parts else []
+    return f"train_rows: {', '.join(parts) or 'the same rows in another order'}"
 
 
 def places_without(rows: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> list[str]:

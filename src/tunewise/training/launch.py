@@ -158,6 +158,8 @@ class Launched:
     @property
     def in_words(self) -> str:
         """What a run that is gone on with has to be launched as again."""
+        if self.launch.alone:
+            return checkpoints.ALONE
         nodes = f" on each of {self.launch.nodes} nodes" if self.launch.nodes > 1 else ""
         return f"{self.launch.processes} processes{nodes}, {self.launch.strategy}"
 
@@ -201,12 +203,15 @@ class Launched:
             code = self.run(words, work, progress)
             if not code:
                 break
-            fewer = rows_that_fit(work)
+            tried = rows_tried(work)
+            fewer = largest_divisor(
+                recipe.batch_size // (self.launch.processes * self.launch.nodes), tried // 2
+            )
             if not fewer:
                 raise why_failed(work, code)
             recipe = replace(recipe, rows_per_pass=fewer)
             if not told:
-                progress.tell("note", text=smaller_in_words(fewer))
+                progress.tell("note", text=smaller_in_words(tried, fewer))
             told = True
         facts = checkpoints.read_json(work / "trained.json") or {}
         return Trained(snapshots_in(work), facts)
@@ -239,18 +244,23 @@ def plan_of(launch: Launch, words: Sequence[str], job: Path, recipe: Recipe, ste
     }
 
 
-def rows_that_fit(work: Path) -> int:
-    """Half of the rows in a pass for which a process had no memory; 0 where it failed of something else."""
+def rows_tried(work: Path) -> int:
+    """Rows in a pass for which a process had no memory; 0 where it failed of something else."""
     said = checkpoints.read_json(work / FAILED) or {}
-    return int(said.get("rows", 0)) // 2
+    return int(said.get("rows", 0))
 
 
-def smaller_in_words(rows: int) -> str:
+def largest_divisor(share: int, most: int) -> int:
+    """Of a process's share of a step, at most ``most``, so that its passes make up the whole step; else 0."""
+    return max((rows for rows in range(1, most + 1) if share % rows == 0), default=0)
+
+
+def smaller_in_words(tried: int, rows: int) -> str:
     """What is told, once, of memory that ran out."""
     return (
-        f"training: out of memory with {2 * rows} rows in a pass of a process; the processes start again "
-        f"from the last checkpoint with {rows} and twice as many passes a step (halved again where needed, "
-        "without another word). Results stay the same."
+        f"training: out of memory with {tried} rows in a pass of a process; the processes start again from "
+        f"the last checkpoint with {rows} and more passes in a step (fewer rows still where needed, without "
+        "another word). Results stay the same."
     )
 
 
