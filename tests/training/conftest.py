@@ -137,3 +137,36 @@ def questions(tiny, tmp_path_factory):
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     scorer.close()
     return folder
+
+
+TASK = """\
+name: towns
+instruction: name and town
+examples: {{train: train.jsonl, selection: selection.jsonl, certification: certification.jsonl}}
+metric: exact
+target: 0.5
+decoding: {{max_new_tokens: 8}}
+model: {tiny}
+training: {{epochs: 2, learning_rate: 0.005, lora_rank: 4{more}}}
+"""
+
+
+def write(path, examples):
+    rows = [{"input": e.input, "output": e.answer} for e in examples]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture
+def task_file(tiny, make_example, tmp_path, monkeypatch):
+    """``make(more="", train=range) -> task file`` in a folder of its own, which is entered."""
+
+    def make(more="", train=range(16)):
+        write(tmp_path / "train.jsonl", [make_example(n) for n in train])
+        write(tmp_path / "selection.jsonl", [make_example(n) for n in range(20, 28)])
+        write(tmp_path / "certification.jsonl", [make_example(n) for n in range(100, 140)])
+        write(tmp_path / "general.jsonl", [make_example(n) for n in range(200, 210)])
+        (tmp_path / "task.yaml").write_text(TASK.format(tiny=tiny, more=more), encoding="utf-8")
+        monkeypatch.chdir(tmp_path)
+        return tmp_path / "task.yaml"
+
+    return make

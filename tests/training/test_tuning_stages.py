@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -100,17 +101,13 @@ def test_what_is_read_is_shown_with_loss_on_every_token_but_the_first_mark(task_
 
 
 def test_both_stages_are_one_run_that_is_found_again(task_file):
-    class Told:
-        def __init__(self):
-            self.rungs = []
+    rungs = []
 
-        def tell(self, event, **facts):
-            if event == "training":
-                self.rungs.append(facts["rung"])
+    def tell(event, **facts):
+        rungs.extend([facts["rung"]] if event == "training" else [])
 
-    told = Told()
-    run = train(task_file, stage="cpt+sft", out="here", progress=told)
-    assert list(dict.fromkeys(told.rungs)) == ["cpt", "lora"]  # the first stage's steps under its own name
+    run = train(task_file, stage="cpt+sft", out="here", progress=SimpleNamespace(tell=tell))
+    assert list(dict.fromkeys(rungs)) == ["cpt", "lora"]  # the first stage's steps under its own name
     assert run.folder == Path("here/cpt-sft/model")
     assert run.facts["cpt"]["passed"]
     assert run.facts["method"] == "lora"
