@@ -1,13 +1,17 @@
 """Real tokens per second of LoRA training against TRL's settings: same rows, recipe and machine, one run.
 
-    python benchmarks/training.py --data FOLDER [--steps 7] [--rows N] [--sets even skewed] [--json]
+    python benchmarks/training.py --data FOLDER [--steps 16] [--rows N] [--sets even skewed]
+        [--precision own|fp32] [--json]
 
 FOLDER holds ``extraction_e2e/e2e_train.jsonl`` and ``corpus_medquad/medquad.jsonl``. *even*: E2E rows (a
 sentence to a JSON object). *skewed*: the same with one long medical answer in eight. Every variant runs in
-a process of its own with the embedded model (fp32; bf16 on a GPU), rank 8, rate 2e-4. Padding counts for
-nobody: a token is real when it is of a row. The first step is not timed. Shown are wall and processor seconds
-(other work on the machine slows the former more), and the loss on the same held-out rows afterwards. A step
-has 8 rows, and 4 of the skewed set: 8 with a long one, padded and without recomputing, take 20 GB.
+a process of its own with the embedded model, rank 8, rate 2e-4. Padding counts for nobody: a token is real
+when it is of a row. The first step is not timed. Shown are wall and processor seconds (other work on the
+machine slows the former more), and the loss on the same held-out rows afterwards. A step has 8 rows, and 4 of
+the skewed set: 8 with a long one, padded and without recomputing, take 20 GB.
+
+Precision is each trainer's own choice unless ``--precision fp32`` says otherwise: bf16 autocast is TRL's
+default, tunewise takes factors in bf16 where a CPU has AMX, else fp32; on a GPU both autocast to bf16.
 
 Peers: ``trl-default`` as SFTConfig comes (it recomputes every layer), ``trl-kept`` without recomputing,
 ``trl-grouped`` with length-grouped batches, ``trl-packed`` with best-fit packing into 1,024 tokens; the
@@ -97,9 +101,10 @@ def rendered(pairs: list[tuple[str, str]]) -> Any:
     return tokenizer, render_rows(tokenizer, render, examples, lambda e: e.turns, 2048).rows
 
 
-def ours(data: Path, name: str, rows: int, steps: int) -> dict[str, Any]:
+def ours(data: Path, name: str, rows: int, steps: int, precision: str) -> dict[str, Any]:
     """tunewise's recipe, as the lora rung has it."""
     from tunewise.models.embedded import embedded_folder
+    from tunewise.models.precision import best_precision
     from tunewise.training import trainer
     from tunewise.training.recipe import Recipe, train
 
@@ -119,22 +124,17 @@ def ours(data: Path, name: str, rows: int, steps: int) -> dict[str, Any]:
         return inner(self, examples)
 
     trainer.Collate.__call__ = counted  # type: ignore[method-assign]
-    recipe = Recipe(2e-4, steps * rows / len(train_rows), 0.01, 1.0, 8, rows, 0, precision_of_all())
+    chosen = best_precision() if precision == "own" else "fp32"
+    recipe = Recipe(2e-4, steps * rows / len(train_rows), 0.01, 1.0, 8, rows, 0, chosen)
     with tempfile.TemporaryDirectory() as work:
         trained = train(embedded_folder(), train_rows, held_rows, recipe, Path(work), Told())
         loss = trained.snapshots[-1].held_out_loss
     return clock.facts(float(loss or 0))
 
 
-def precision_of_all() -> Any:
-    """fp32 on a CPU, where tunewise's bf16 (factors alone) is not that of autocast; bf16 on a GPU."""
-    import torch
-
-    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"
-
-
-def trl(data: Path, name: str, rows: int, steps: int, variant: str) -> dict[str, Any]:
+def trl(data: Path, name: str, rows: int, steps: int, precision: str, variant: str) -> dict[str, Any]:
     """TRL's SFTTrainer on the same rows as prompt and completion."""
+    import torch
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, TrainerCallback
@@ -146,7 +146,6 @@ def trl(data: Path, name: str, rows: int, steps: int, variant: str) -> dict[str,
     from tunewise.training.trainer import held_out_loss
 
     clock = Clock()
-    precision = precision_of_all()
     some, held = examples_of(data, name)
     tokenizer, train_rows = rendered(some)
     held_rows = rendered(held)[1]
@@ -167,15 +166,14 @@ def trl(data: Path, name: str, rows: int, steps: int, variant: str) -> dict[str,
             weight_decay=0.01,
             lr_scheduler_type="linear",
             warmup_steps=1,
-            use_cpu=precision == "fp32",
-            bf16=precision == "bf16",
+            use_cpu=not torch.cuda.is_available(),
             completion_only_loss=True,
             report_to="none",
             save_strategy="no",
             logging_strategy="no",
             seed=0,
             disable_tqdm=True,
-            **{"max_length": 2048, **special},
+            **{"max_length": 2048, **special, **({"bf16": False} if precision == "fp32" else {})},
         )
         # columns that TRL's own preparation makes of prompt and completion; ids as serving sends them
         dataset = Dataset.from_dict(
@@ -203,7 +201,7 @@ def trl(data: Path, name: str, rows: int, steps: int, variant: str) -> dict[str,
 
         trainer.data_collator = counted
         trainer.train()
-        recipe = Recipe(2e-4, 1.0, 0.01, 1.0, 8, 8, 0, precision, rows_per_pass=1)
+        recipe = Recipe(2e-4, 1.0, 0.01, 1.0, 8, 8, 0, "fp32", rows_per_pass=1)
         return clock.facts(float(held_out_loss(trainer.model, held_rows, recipe) or 0))
 
 
@@ -211,6 +209,7 @@ def in_own_process(variant: str, name: str, given: argparse.Namespace) -> dict[s
     """One variant, measured in a fresh process."""
     words = [sys.executable, __file__, "--data", str(given.data), "--steps", str(given.steps)]
     words += ["--rows", str(given.rows or ROWS[name]), "--sets", name, "--variant", variant]
+    words += ["--precision", given.precision]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{variant}: {done.stderr[-2000:]}")
@@ -221,16 +220,17 @@ def in_own_process(variant: str, name: str, given: argparse.Namespace) -> dict[s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--rows", type=int, help="in a step; default 8, and 4 of the skewed set")
     parser.add_argument("--sets", nargs="+", default=["even", "skewed"], choices=["even", "skewed"])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--precision", default="own", choices=["own", "fp32"])
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     if given.variant:
         measure = ours if given.variant == "ours" else trl
-        more = () if given.variant == "ours" else (given.variant,)
+        more = (given.precision,) if given.variant == "ours" else (given.precision, given.variant)
         rows = given.rows or ROWS[given.sets[0]]
         print(json.dumps(measure(given.data, given.sets[0], rows, given.steps, *more)))
         return

@@ -54,6 +54,31 @@ def test_lora_linear_is_the_frozen_product_plus_the_scaled_low_rank_one(bias):
     )
 
 
+def test_factors_in_bf16_leave_the_products_of_the_adapter_and_of_long_rows_exact():
+    """They are small: rounding costs more time than it saves, and adapters begin with small differences."""
+    import torch
+
+    from tunewise.models.precision import products
+    from tunewise.training import row_attention
+    from tunewise.training.fused_layers import lora_linear
+
+    x, a, b = drawn(1, 64, 256), drawn(8, 256), drawn(128, 8)
+    q, k, v = (drawn(1, heads, 320, 64) for heads in (6, 2, 2))
+    rows = row_attention.layout(0, [320])
+    with products("bf16"):
+        low = lora_linear(x, torch.zeros(128, 256), None, a, b, 1.0)
+        mixed = row_attention.attend(None, q, k, v, None, row_layout=rows)[0]
+        grads = [*torch.autograd.grad(low.sum(), (a, b)), *torch.autograd.grad(mixed.sum(), (q, k, v))]
+    exact = [tensor.detach().double().requires_grad_() for tensor in (x, a, b, q, k, v)]
+    wide_low = (exact[0] @ exact[1].t()) @ exact[2].t()
+    wide_mixed = torch.nn.functional.scaled_dot_product_attention(*exact[3:], is_causal=True, enable_gqa=True)
+    wide_grads = torch.autograd.grad(wide_low.sum(), exact[1:3])
+    wide_grads += torch.autograd.grad(wide_mixed.sum(), exact[3:])
+    pairs = [(low, wide_low), (mixed, wide_mixed.transpose(1, 2)), *zip(grads, wide_grads, strict=True)]
+    for found, right in pairs:
+        assert torch.linalg.vector_norm(found - right) < 1e-5 * torch.linalg.vector_norm(right)
+
+
 def test_rms_norm_divides_by_the_root_mean_square():
     import torch
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
+from tunewise.models.precision import products
 from tunewise.training.masks import IGNORED
 
 CHUNK_BYTES = 32 * 2**20  # of fp32 logits at a time: about what the last cache of a server core holds
@@ -31,8 +32,10 @@ class LoraLinear(Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
     ) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        low = flat @ a.t()
-        y = functional.linear(flat, weight, bias).addmm_(low, b.t(), alpha=scale)
+        y = functional.linear(flat, weight, bias)
+        with products("fp32"):
+            low = flat @ a.t()
+            y.addmm_(low, b.t(), alpha=scale)
         ctx.save_for_backward(flat, weight, a, b, low)
         ctx.scale = scale
         return y.view(*x.shape[:-1], -1)
@@ -41,12 +44,13 @@ class LoraLinear(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         flat, weight, a, b, low = ctx.saved_tensors
         grad = grads[0].reshape(-1, weight.shape[0])
-        low_grad = (grad @ b).mul_(ctx.scale)
-        a_grad = low_grad.t() @ flat
-        b_grad = (low.t() @ grad).mul_(ctx.scale).t().contiguous()
-        x_grad = None
-        if ctx.needs_input_grad[0]:
-            x_grad = (grad @ weight).addmm_(low_grad, a).view(*grads[0].shape[:-1], -1)
+        x_grad = grad @ weight if ctx.needs_input_grad[0] else None
+        with products("fp32"):
+            low_grad = (grad @ b).mul_(ctx.scale)
+            a_grad = low_grad.t() @ flat
+            b_grad = (low.t() @ grad).mul_(ctx.scale).t().contiguous()
+            if x_grad is not None:
+                x_grad = x_grad.addmm_(low_grad, a).view(*grads[0].shape[:-1], -1)
         return x_grad, None, None, a_grad, b_grad, None
 
 

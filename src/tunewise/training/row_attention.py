@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.autograd import Function
 from transformers import AttentionInterface
 
+from tunewise.models.precision import products
+
 NAME = "tunewise_rows"
 ROUNDED = 16  # lengths of groups: odd ones took three times as long in oneDNN's products
 ALIKE = 0.75  # a row joins a group whose longest row it has at least this share of
@@ -174,9 +176,10 @@ def plain_back(
 def flash(one: Group, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, list[Tensor]]:
     """Attention of a group by torch's kernel, which leaves out what a causal mask hides."""
     queries, keys, values = (by_head(one, packed[one.places]) for packed in (q, k, v))
-    mixed, norms = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        queries, *wide(queries, keys, values), 0.0, True, scale=scale
-    )
+    with products("fp32"):  # its products are too small to be rounded first: twice the time
+        mixed, norms = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            queries, *wide(queries, keys, values), 0.0, True, scale=scale
+        )
     return slots_of(one, mixed), [queries, keys, values, mixed, norms]
 
 
@@ -187,9 +190,10 @@ def flash_back(
     """As ``plain_back``."""
     back = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
     given = by_head(one, grad)
-    query_grad, *rest = back(
-        given, queries, *wide(queries, keys, values), mixed, norms, 0.0, True, scale=scale
-    )
+    with products("fp32"):
+        query_grad, *rest = back(
+            given, queries, *wide(queries, keys, values), mixed, norms, 0.0, True, scale=scale
+        )
     narrow = [part.view(*keys.shape[:2], -1, *keys.shape[2:]).sum(2) for part in rest]
     return slots_of(one, query_grad), slots_of(one, narrow[0]), slots_of(one, narrow[1])
 
