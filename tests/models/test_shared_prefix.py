@@ -3,6 +3,7 @@
 import math
 import random
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -98,9 +99,9 @@ def test_a_shared_prefix_is_read_once_for_all_batches_and_later_calls(model, mon
     widths = []
     forward = JointGenerator.forward
 
-    def counted(self, kv, ids, rows, column):
+    def counted(self, kv, ids, rows, column, guessed=None):
         widths.append(ids.numel())
-        return forward(self, kv, ids, rows, column)
+        return forward(self, kv, ids, rows, column, guessed)
 
     monkeypatch.setattr(JointGenerator, "forward", counted)
     asked = prompts(50, [4, 5, 6, 4, 5, 6], longest=1)
@@ -226,8 +227,6 @@ def test_a_model_that_our_attention_does_not_fit_fails_the_trial(model, monkeypa
 
 def test_joint_attention_is_ordinary_attention():
     """Against the definition in float64: softmax over prefix and own columns of Q K^T / sqrt(D), times V."""
-    from types import SimpleNamespace
-
     torch.manual_seed(0)
     rows, heads, kv_heads, width, size, length, pads = 3, 6, 2, 4, 8, 21, [0, 2, 5]
     prefix = [torch.randn(kv_heads, length, size, dtype=torch.float64) for _ in range(2)]
@@ -296,3 +295,27 @@ def test_the_store_gives_the_longest_common_start_and_nothing_short():
     assert store.longest((*start[:15], 1, 2)) is None
     store.keep(prefix_of((*start, 5, 6)))
     assert list(store.kept) == [(*start, 5, 6)]
+
+
+def test_rounded_reading_attends_as_the_exact_one_to_rounding():
+    """Where layers are in bf16, many queries at once are multiplied so as well; few stay exact."""
+    torch.manual_seed(1)
+    size, kv_heads, width = 16, 2, joint_attention.WORTH_ROUNDING
+    query, key = torch.randn(1, 4, width, size), torch.randn(1, kv_heads, width, size)
+    value = torch.randn(1, kv_heads, width, size)
+
+    def attended(rounded, queries):
+        kv = joint_attention.RowsKV([0], width, None, torch.device("cpu"), rounded=rounded)
+        kv.aim(slice(0, 1), 0, width)
+        keys, values = kv.update(key, value, 0)
+        if kv.bias is not None:
+            kv.bias = kv.bias[:, :, -queries:]
+        return joint_attention.attend(
+            SimpleNamespace(layer_idx=0), query[:, :, -queries:], keys, values, None, rows_kv=kv
+        )[0]
+
+    exact = attended(False, width)
+    assert torch.linalg.vector_norm(attended(True, width) - exact) < 1e-2 * torch.linalg.vector_norm(exact)
+    torch.testing.assert_close(attended(True, width - 1), attended(False, width - 1), rtol=0, atol=0)
+    if torch.cpu.get_capabilities().get("amx_bf16"):
+        assert not torch.equal(attended(True, width), exact)

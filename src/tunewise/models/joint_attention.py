@@ -10,6 +10,7 @@ columns, Q query tokens per row, N = R * G * Q. Caches lie as (K, R, S, D): with
 against the prefix are plain batched ones.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +20,11 @@ from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
 from tunewise.models.packed_linear import PackedWeight
+from tunewise.models.precision import products
 
 NAME = "tunewise_joint"
 SPARE_COLUMNS = 48
+WORTH_ROUNDING = 64  # queries of a row; of fewer the copies that rounding needs take longer than it saves
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,41 +88,65 @@ class RowsKV(Cache):
     """Keys and values of R rows, in buffers that grow: what the model takes for its cache.
 
     Rows are aligned at the right: the first ``pads[r]`` columns of row r hold nothing. ``aim`` says before
-    each forward pass which rows are fed and from which column on.
+    each forward pass which rows are fed and from which column on. Columns whose tokens turned out not to be
+    a row's are left behind as gaps (``take_back``).
+
+    rounded: where many queries are read, factors of the products may be rounded to bf16.
     """
 
     def __init__(
-        self, pads: list[int], columns: int, prefix: SharedPrefix | None, device: torch.device
+        self,
+        pads: list[int],
+        columns: int,
+        prefix: SharedPrefix | None,
+        device: torch.device,
+        *,
+        rounded: bool = False,
     ) -> None:
         super().__init__(layers=[])
+        self.rounded = rounded
         self.prefix = prefix
         self.prefix_length = prefix.length if prefix else 0
         self.columns = columns
         self.buffers: list[tuple[Tensor, Tensor]] = []
-        self.pads = torch.tensor(pads, device=device)
-        self.padded = any(pads)
+        beginnings = torch.tensor(pads, device=device)
+        self.held = torch.arange(columns, device=device) >= beginnings[:, None]  # (R, columns)
+        self.gaps = any(pads)
         self.rows = slice(0, len(pads))
         self.begin = self.end = 0
         self.bias: Tensor | None = None  # (R, 1, Q, S) of a pass: -inf where a query may not look, else 0
 
-    def aim(self, rows: slice, begin: int, length: int) -> Tensor:
-        """Prepare a pass of ``length`` tokens from column ``begin`` on; position ids (rows, length)."""
+    def aim(self, rows: slice, begin: int, length: int, guessed: Tensor | None = None) -> Tensor:
+        """Prepare a pass of ``length`` tokens from column ``begin`` on; position ids (rows, length).
+
+        guessed (rows,): how many tokens behind the first are a row's guesses; those after them fill up.
+        """
         self.rows, self.begin, self.end = rows, begin, begin + length
         if self.end > self.columns:
             self.columns = self.end + SPARE_COLUMNS
             for i, (keys, values) in enumerate(self.buffers):  # layer by layer: only one is held twice
                 self.buffers[i] = widened(keys, self.columns), widened(values, self.columns)
-        pads = self.pads[rows, None]
-        queries = torch.arange(begin, self.end, device=pads.device)
-        self.bias = hidden_columns(pads, queries) if length > 1 or self.padded else None
-        return (queries - pads).clamp_(min=0) + self.prefix_length
+            more = self.columns - self.held.shape[1]
+            self.held = torch.cat((self.held, self.held.new_ones(len(self.held), more)), 1)
+        held = self.held[rows, : self.end]
+        self.bias = hidden_columns(held, begin) if length > 1 or self.gaps else None
+        positions = (held.cumsum(1)[:, begin:] - 1).clamp_(min=0)
+        if guessed is not None:
+            positions = torch.minimum(positions, positions[:, :1] + guessed[:, None])
+        return positions + self.prefix_length
+
+    def take_back(self, counts: Tensor) -> None:
+        """Of the last pass only the first ``counts[r]`` tokens are row r's, (R,); the others are gaps."""
+        kept = torch.arange(self.end - self.begin, device=counts.device) < counts[:, None]
+        self.held[:, self.begin : self.end] = kept
+        self.gaps = self.gaps or not bool(kept.all())
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
         """Write (R, K, Q, D) states of the aimed rows; all their columns so far, as (K, R, S, D) views."""
         if layer_idx == len(self.buffers):
-            shape = (key_states.shape[1], self.pads.shape[0], self.columns)
+            shape = (key_states.shape[1], self.held.shape[0], self.columns)
             self.buffers.append(
                 (
                     key_states.new_zeros(*shape, key_states.shape[3]),
@@ -132,15 +159,15 @@ class RowsKV(Cache):
         return keys[:, self.rows, : self.end], values[:, self.rows, : self.end]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Tokens before this pass, prefix included."""
+        """Columns before this pass, prefix included."""
         return self.prefix_length + self.begin
 
     def keep(self, rows: Tensor) -> None:
         """Drop every row whose index is not in ``rows``."""
         for i, (keys, values) in enumerate(self.buffers):
             self.buffers[i] = keys.index_select(1, rows), values.index_select(1, rows)
-        self.pads = self.pads[rows]
-        self.padded = bool(self.pads.any())
+        self.held = self.held[rows]
+        self.gaps = not bool(self.held.all())
 
     def only_row(self, length: int) -> tuple[tuple[Tensor, Tensor], ...]:
         """Per layer, keys and values (K, length, D) of the only row."""
@@ -154,16 +181,16 @@ def widened(buffer: Tensor, columns: int) -> Tensor:
     return wide
 
 
-def hidden_columns(pads: Tensor, queries: Tensor) -> Tensor:
-    """What is added to own scores, (R, 1, Q, S): -inf for empty and for later columns, else 0.
+def hidden_columns(held: Tensor, begin: int) -> Tensor:
+    """What is added to own scores, (R, 1, Q, S): -inf for columns that hold nothing and later ones, else 0.
 
-    pads (R, 1), queries (Q,): columns. A query in an empty column sees itself: a softmax over nothing would
-    be undefined, and spread.
+    held (R, S); the queries are the columns from ``begin`` on. A query in an empty column sees itself: a
+    softmax over nothing would be undefined, and spread.
     """
-    columns = torch.arange(int(queries[-1]) + 1, device=pads.device)
-    seen = (columns >= pads)[:, None] & (columns <= queries[:, None])
-    seen |= columns == queries[:, None]
-    return torch.zeros(seen.shape, device=pads.device).masked_fill_(~seen, -torch.inf)[:, None]
+    columns = torch.arange(held.shape[1], device=held.device)
+    queries = columns[begin:, None]
+    seen = (held[:, None] & (columns <= queries)) | (columns == queries)
+    return torch.zeros(seen.shape, device=held.device).masked_fill_(~seen, -torch.inf)[:, None]
 
 
 def attend(
@@ -178,9 +205,16 @@ def attend(
     **__: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: query (R, H, Q, D), key and value (K, R, S, D) -> (R, Q, H, D)."""
-    rows, heads, width, size = query.shape
+    rounds = rows_kv.rounded and query.shape[2] >= WORTH_ROUNDING
+    scaled = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    with products("bf16") if rounds else nullcontext():
+        return mixed_values(module.layer_idx, scaled, key, value, rows_kv), None
+
+
+def mixed_values(layer: int, scaled: Tensor, key: Tensor, value: Tensor, rows_kv: RowsKV) -> Tensor:
+    """Values weighted by the softmax of queries times keys; shapes as in ``attend``."""
+    rows, heads, width, size = scaled.shape
     kv_heads, columns = key.shape[0], key.shape[2]
-    scaled = query * (size**-0.5 if scaling is None else scaling)
     folded = scaled.reshape(rows, kv_heads, -1, size).transpose(0, 1).reshape(kv_heads, -1, size)  # (K, N, D)
     own = torch.matmul(folded.view(kv_heads, rows, -1, size), key.transpose(2, 3))  # (K, R, G * Q, S)
     if rows_kv.bias is not None:
@@ -191,14 +225,14 @@ def attend(
         mixed = torch.matmul(weights, value)
     else:
         joint = own.new_empty(*folded.shape[:2], prefix.length + columns)
-        prefix.scores(module.layer_idx, folded, joint[..., : prefix.length])
+        prefix.scores(layer, folded, joint[..., : prefix.length])
         joint[..., prefix.length :] = own.view(kv_heads, -1, columns)
         weights = torch.softmax(joint, -1, dtype=torch.float32).to(value.dtype)
         own_weights = weights[..., prefix.length :].view(*own.shape)
         mixed = torch.matmul(own_weights, value)  # (K, R, G * Q, D)
-        mixed += prefix.mixed(module.layer_idx, weights[..., : prefix.length]).view_as(mixed)
+        mixed += prefix.mixed(layer, weights[..., : prefix.length]).view_as(mixed)
     by_row = mixed.view(kv_heads, rows, -1, width, value.shape[-1]).permute(1, 3, 0, 2, 4)
-    return by_row.reshape(rows, width, heads, -1), None
+    return by_row.reshape(rows, width, heads, -1)
 
 
 def register() -> None:

@@ -1,7 +1,8 @@
 """Generation where all prompts of a call share what they have in common.
 
 The longest common token prefix is encoded once and kept for later calls; only what differs is read per row.
-Rows are batched by length, finished rows dropped, and logits computed only where a token is sampled. In fp32
+Rows are batched by length, finished rows dropped, several tokens of a row written in one pass where they were
+guessed (``drafting``), and logits computed only where a token is sampled or a guess is checked. In fp32
 the tokens are those of transformers' plain ``generate``, except where the two best logits all but tie.
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunewise.models.drafting import LONGEST, Drafter, Guess, Memory
 from tunewise.models.joint_attention import NAME, SPARE_COLUMNS, PrefixKV, RowsKV, SharedPrefix, register
 from tunewise.models.packed_linear import can_pack, pack_linears, unpack_linears
 from tunewise.models.plain_generation import PlainGenerator
@@ -28,6 +30,10 @@ ROWS_BYTES = 2**30  # memory for the rows' own keys and values in one batch
 STORE_BYTES = 2**28  # memory for prefixes kept for later calls
 STORE_PREFIXES = 8
 DROP_SHARE = 0.8  # finished rows are dropped when at most this share still writes (a fifth faster, measured)
+# What a token more in a pass costs, as a share of what a pass costs at all: measured with SmolLM2-135M on one
+# core; on a GPU a pass is bound by the weights' way from memory up to some hundred tokens
+PER_TOKEN = {"fp32": 1 / 24, "bf16": 1 / 57}
+PER_TOKEN_GPU = 1 / 400
 
 
 class PrefixStore:
@@ -70,6 +76,8 @@ def generator_for(
             if precision == "bf16" and joint.packed:
                 unpack_linears(model)
                 pack_linears(model, rounded=True)
+                joint.rounded = True
+                joint.drafter.per_token = PER_TOKEN[precision]
             return joint
         model.set_attn_implementation(before)
         unpack_linears(model)
@@ -88,7 +96,11 @@ class JointGenerator:
         self.stops = stops
         self.rows = rows
         self.store = PrefixStore()
+        on_cpu = model.device.type == "cpu"
+        self.per_pass = PREFILL_TOKENS if on_cpu else PREFILL_TOKENS_GPU
+        self.drafter = Drafter(PER_TOKEN["fp32"] if on_cpu else PER_TOKEN_GPU)
         self.packed = can_pack(model)
+        self.rounded = False  # whether its layers were put in bf16 on a CPU
         register()
         model.set_attn_implementation(NAME)
 
@@ -102,6 +114,7 @@ class JointGenerator:
         in_use = self.in_use(prefix)
         length = in_use.length if in_use else 0
         rows = [Row(i, prompt, prompt.tokens[length:], drawer(prompt)) for i, prompt in enumerate(prompts)]
+        self.drafter.begin(prompts[0].tokens[:length])
         by_length = sorted(rows, key=lambda row: (-len(row.suffix), -row.prompt.max_new_tokens))
         for batch in self.batches(by_length):
             self.write_batch(batch, in_use)
@@ -123,11 +136,15 @@ class JointGenerator:
         rest = shared[at_hand:]
         if len(rest) < WORTH_SHARING:
             return known, at_hand
-        kv = RowsKV([0], len(rest), self.in_use(known), self.model.device)
+        kv = self.rows_kv([0], len(rest), self.in_use(known))
         self.read(kv, [rest])
         prefix = known.followed_by(kv, rest) if known else PrefixKV(rest, kv.only_row(len(rest)))
         self.store.keep(prefix)
         return prefix, at_hand
+
+    def rows_kv(self, pads: list[int], columns: int, prefix: SharedPrefix | None) -> RowsKV:
+        """A cache for rows of their own."""
+        return RowsKV(pads, columns, prefix, self.model.device, rounded=self.rounded)
 
     def in_use(self, prefix: PrefixKV | None) -> SharedPrefix | None:
         """The prefix made ready for the products with queries."""
@@ -146,30 +163,79 @@ class JointGenerator:
         return [rows[i : i + even] for i in range(0, len(rows), even)]
 
     def write_batch(self, batch: list[Row], prefix: SharedPrefix | None) -> None:
-        """Read the suffixes of a batch, then write token after token until every row has ended."""
+        """Read the suffixes of a batch, then write pass after pass until every row has ended."""
         column = len(batch[0].suffix)
         pads = [column - len(row.suffix) for row in batch]
-        kv = RowsKV(pads, column + SPARE_COLUMNS, prefix, self.model.device)
-        logits = self.read(kv, [row.suffix for row in batch])
+        kv = self.rows_kv(pads, column + SPARE_COLUMNS, prefix)
+        logits = self.read(kv, [row.suffix for row in batch])[:, None]
+        for row in batch:
+            # drawn answers and those held to a grammar are written token by token
+            plain = row.draw is None and row.prompt.limit is None
+            row.memory = Memory(row.suffix) if plain else None
+        guesses = [Guess() for _ in batch]
         while True:
-            hold(logits, batch, [row.tokens for row in batch])
-            for row, token in zip(batch, choose(logits, batch), strict=True):
-                if row.finish is None:
-                    row.take(token, self.stops)
+            agreed = self.take(logits, batch, guesses)
+            if logits.shape[1] > 1:
+                kv.take_back(torch.tensor(agreed, device=logits.device) + 1)
             going = [i for i, row in enumerate(batch) if row.finish is None]
             if not going:
                 return
             if len(going) <= DROP_SHARE * len(batch):
                 kv.keep(torch.tensor(going, device=logits.device))
                 batch = [batch[i] for i in going]
-            fed = torch.tensor([[row.tokens[-1]] for row in batch], device=logits.device)
-            logits = self.forward(kv, fed, slice(0, len(batch)), column)
-            column += 1
+            guesses = self.guesses(batch)
+            counts = [len(guess.tokens) for guess in guesses]
+            width = 1 + max(counts)
+            fed = torch.tensor(
+                [
+                    [row.tokens[-1], *guess.tokens, *[0] * (width - 1 - count)]
+                    for row, guess, count in zip(batch, guesses, counts, strict=True)
+                ],
+                device=logits.device,
+            )
+            counted = torch.tensor(counts, device=logits.device)
+            logits = self.forward(kv, fed, slice(0, len(batch)), column, counted)
+            column += width
+
+    def guesses(self, batch: Sequence[Row]) -> list[Guess]:
+        """What may follow each row's tokens, short of the last one it may write."""
+        found = []
+        for row in batch:
+            most = min(LONGEST, row.prompt.max_new_tokens - len(row.tokens) - 1)
+            asked = row.memory is not None and row.finish is None and most > 0
+            found.append(self.drafter.guess(row.memory, most) if asked and row.memory else Guess())
+        return self.drafter.shortened(found)
+
+    def take(self, logits: Tensor, batch: Sequence[Row], guesses: Sequence[Guess]) -> list[int]:
+        """Give each row its next tokens; with how many of its guesses the model agreed.
+
+        logits (R, W, V): behind the token that a row had and behind each of its guesses.
+        """
+        first = logits[:, 0]
+        hold(first, batch, [row.tokens for row in batch])
+        chosen, best = choose(first, batch), logits.argmax(-1).tolist()
+        agreed = [0] * len(batch)
+        for i, row in enumerate(batch):
+            if row.finish is not None:
+                continue
+            before = len(row.tokens)
+            row.take(chosen[i], self.stops)
+            for place, guess in enumerate(guesses[i].tokens, start=1):
+                if row.finish is not None or row.tokens[-1] != guess:
+                    break
+                row.take(best[i][place], self.stops)
+                agreed[i] += 1
+            if row.memory is not None:
+                row.memory.extend(row.tokens[before:])
+                self.drafter.note(guesses[i], agreed[i])
+                if row.finish is not None:
+                    self.drafter.remember(row.prompt.tokens, row.tokens)
+        self.drafter.forget()
+        return agreed
 
     def read(self, kv: RowsKV, suffixes: Sequence[tuple[int, ...]]) -> Tensor:
         """Feed suffixes, the longest first, some rows and columns at a time; logits (R, V) at their ends."""
-        longest, logits, first = len(suffixes[0]), [], 0
-        most = PREFILL_TOKENS if self.model.device.type == "cpu" else PREFILL_TOKENS_GPU
+        longest, logits, first, most = len(suffixes[0]), [], 0, self.per_pass
         while first < len(suffixes):
             width = len(suffixes[first])
             group = suffixes[first : first + max(1, most // width)]
@@ -179,7 +245,7 @@ class JointGenerator:
             step = max(1, min(most, PREFILL_SCORES // per_column))
             for begin in range(0, width, step):
                 last = self.forward(kv, ids[:, begin : begin + step], rows, longest - width + begin)
-            logits.append(last)
+            logits.append(last[:, -1])
             first += len(group)
         return torch.cat(logits)
 
@@ -202,35 +268,34 @@ class JointGenerator:
             self.model.set_attn_implementation(NAME)
             if self.packed:
                 pack_linears(self.model)
-            kv = RowsKV([0], len(shared), None, self.model.device)
+            kv = self.rows_kv([0], len(shared), None)
             self.read(kv, [shared])
-            kv = RowsKV(
-                [0, 3],
-                12,
-                SharedPrefix(PrefixKV(shared, kv.only_row(len(shared))), self.packed),
-                self.model.device,
-            )
+            kv = self.rows_kv([0, 3], 12, self.in_use(PrefixKV(shared, kv.only_row(len(shared)))))
             reading = self.read(kv, suffixes)
             fed = torch.full((2, 1), tokens[39], device=self.model.device)
-            writing = self.forward(kv, fed, slice(0, 2), 11)
+            writing = self.forward(kv, fed, slice(0, 2), 11)[:, -1]
         except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError):
             return False
         came = torch.stack((reading, writing), 1)
         allowed = (1e-4 if self.model.dtype == torch.float32 else 5e-2) * expected.abs().max()
         return bool(((came - expected).abs() <= allowed).all())
 
-    def forward(self, kv: RowsKV, ids: Tensor, rows: slice, column: int) -> Tensor:
-        """One pass over ``ids`` (R, Q) from ``column`` on: logits (R, V) of the last position."""
-        positions = kv.aim(rows, column, ids.shape[1])
-        out = self.model(
+    def forward(
+        self, kv: RowsKV, ids: Tensor, rows: slice, column: int, guessed: Tensor | None = None
+    ) -> Tensor:
+        """One pass over ``ids`` (R, Q) from ``column`` on: logits (R, 1, V) of the last position.
+
+        guessed (R,): how many of a row's tokens behind the first are guesses; then logits of all, (R, Q, V).
+        """
+        positions = kv.aim(rows, column, ids.shape[1], guessed)
+        logits: Tensor = self.model(
             input_ids=ids,
             position_ids=positions,
             past_key_values=kv,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=1 if guessed is None else ids.shape[1],
             rows_kv=kv,
-        )
-        logits: Tensor = out.logits[:, -1]
+        ).logits
         return logits
 
 

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from tunewise.models.drafting import Memory
 from tunewise.models.grammar import Limit
 
 
@@ -51,6 +52,7 @@ class Row:
     tokens: list[int] = field(default_factory=list)
     finish: Literal["stop", "length"] | None = None
     first_at: float | None = None
+    memory: Memory | None = None  # its tokens from the suffix on, where they are looked up
 
     def take(self, token: int, stops: frozenset[int]) -> None:
         """Append a token, and note whether it was the last."""
