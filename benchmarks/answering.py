@@ -29,6 +29,7 @@ from transformers import AutoModelForCausalLM
 
 from tunewise.data import Message
 from tunewise.models import weights
+from tunewise.models.drafting import Drafter
 from tunewise.models.embedded import embedded_folder
 from tunewise.models.shared_prefix import generator_for
 from tunewise.models.tokens import render, stop_ids
@@ -84,12 +85,13 @@ def plain(model: Any, prompts: list[Prompt], stops: frozenset[int], batch: int) 
 
 
 def ours(model: Any, prompts: list[Prompt], stops: frozenset[int]) -> Callable[[], Tokens]:
-    """Our loop, forgetting every prefix before each run: what is shared is found and encoded in the run."""
+    """Our loop, forgetting prefixes and answers before each run: what is shared is found in the run."""
     generator: Any = generator_for(model, stops, CALL)
     generator.write([Prompt(prompt.tokens[-40:], 2) for prompt in prompts[:2]])
 
     def run() -> Tokens:
         generator.store.kept.clear()
+        generator.drafter = Drafter(generator.drafter.per_token)
         calls = [prompts[first : first + CALL] for first in range(0, len(prompts), CALL)]
         return [written.tokens for call in calls for written in generator.write(call)]
 
