@@ -10,7 +10,7 @@ from typing import Any
 
 from tunewise.errors import TunewiseError
 
-WATCHED = 3  # steps; counting tensors takes a few per cent of each
+WATCHED = 3  # steps; counting tensors takes a tenth to a quarter of each
 GIB = 2**30
 
 

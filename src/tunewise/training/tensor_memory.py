@@ -15,6 +15,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+PLAIN = {int, float, bool, str, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format}
+
 
 class TensorMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While active, keeps ``now`` and ``peak``: bytes of all live storages that were seen.
@@ -27,21 +29,30 @@ class TensorMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.now = 0
         self.peak = 0
         self._sizes: dict[int, int] = {}
+        self._alive: dict[int, weakref.ref[Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator, then count what it used and made."""
         given = kwargs or {}
         made = func(*args, **given)
         self.count(args)
-        self.count(given)
+        if given:
+            self.count(given)
         self.count(made)
         return made
 
     def count(self, tree: Any) -> None:
         """See the storages of all tensors in ``tree``."""
-        for leaf in tree_iter(tree):
-            if isinstance(leaf, torch.Tensor):
-                self._see(leaf)
+        if isinstance(tree, torch.Tensor):
+            self._see(tree)
+        elif type(tree) in (tuple, list):  # what operators take and give; a walk of any tree costs far more
+            for branch in tree:
+                if type(branch) not in PLAIN:
+                    self.count(branch)
+        elif type(tree) not in PLAIN:
+            for leaf in tree_iter(tree):
+                if isinstance(leaf, torch.Tensor):
+                    self._see(leaf)
 
     def _see(self, tensor: torch.Tensor) -> None:
         try:
@@ -52,14 +63,17 @@ class TensorMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         key, size = storage._cdata, storage.nbytes()
         before = self._sizes.get(key)
+        if before == size:
+            return
         if before is None:
-            weakref.finalize(storage, self._forget, key)
+            self._alive[key] = weakref.ref(storage, lambda _: self._forget(key))
         self._sizes[key] = size
         self.now += size - (before or 0)
         self.peak = max(self.peak, self.now)
 
     def _forget(self, key: int) -> None:
         self.now -= self._sizes.pop(key, 0)
+        self._alive.pop(key, None)
 
     def start_again(self) -> None:
         """Forget the peak so far, not what is alive."""
