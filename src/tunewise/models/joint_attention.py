@@ -89,7 +89,8 @@ class RowsKV(Cache):
 
     Rows are aligned at the right: the first ``pads[r]`` columns of row r hold nothing. ``aim`` says before
     each forward pass which rows are fed and from which column on. Columns whose tokens turned out not to be
-    a row's are left behind as gaps (``take_back``).
+    a row's are left behind as gaps (``take_back``). held (R, columns): which columns are a row's own; those
+    not yet written count as such.
 
     rounded: where many queries are read, factors of the products may be rounded to bf16.
     """
@@ -110,7 +111,7 @@ class RowsKV(Cache):
         self.columns = columns
         self.buffers: list[tuple[Tensor, Tensor]] = []
         beginnings = torch.tensor(pads, device=device)
-        self.held = torch.arange(columns, device=device) >= beginnings[:, None]  # (R, columns)
+        self.held = torch.arange(columns, device=device) >= beginnings[:, None]
         self.gaps = any(pads)
         self.rows = slice(0, len(pads))
         self.begin = self.end = 0
@@ -123,11 +124,7 @@ class RowsKV(Cache):
         """
         self.rows, self.begin, self.end = rows, begin, begin + length
         if self.end > self.columns:
-            self.columns = self.end + SPARE_COLUMNS
-            for i, (keys, values) in enumerate(self.buffers):  # layer by layer: only one is held twice
-                self.buffers[i] = widened(keys, self.columns), widened(values, self.columns)
-            more = self.columns - self.held.shape[1]
-            self.held = torch.cat((self.held, self.held.new_ones(len(self.held), more)), 1)
+            self.widen(self.end + SPARE_COLUMNS)
         held = self.held[rows, : self.end]
         self.bias = hidden_columns(held, begin) if length > 1 or self.gaps else None
         positions = (held.cumsum(1)[:, begin:] - 1).clamp_(min=0)
@@ -140,6 +137,31 @@ class RowsKV(Cache):
         kept = torch.arange(self.end - self.begin, device=counts.device) < counts[:, None]
         self.held[:, self.begin : self.end] = kept
         self.gaps = self.gaps or not bool(kept.all())
+
+    def widen(self, columns: int) -> None:
+        """Make room for ``columns``; what is written stays where it is."""
+        for i, (keys, values) in enumerate(self.buffers):  # layer by layer: only one is held twice
+            self.buffers[i] = widened(keys, columns), widened(values, columns)
+        more = columns - self.held.shape[1]
+        self.held = torch.cat((self.held, self.held.new_ones(len(self.held), more)), 1)
+        self.columns = columns
+
+    def close_gaps(self) -> None:
+        """Move what rows hold to the right, so that as few columns as possible are in use."""
+        held = self.held[:, : self.end]
+        longest = int(held.sum(1).max())
+        if longest == self.end:
+            return
+        order = held.to(torch.uint8).argsort(dim=1, stable=True)[:, -longest:]  # empty ones first
+        for i, (keys, values) in enumerate(self.buffers):
+            chosen = order[None, :, :, None].expand(len(keys), -1, -1, keys.shape[3])
+            self.buffers[i] = (
+                widened(keys.gather(2, chosen), self.columns),
+                widened(values.gather(2, chosen), self.columns),
+            )
+        kept = held.gather(1, order)
+        self.held = torch.cat((kept, kept.new_ones(len(kept), self.columns - longest)), 1)
+        self.end, self.gaps = longest, not bool(kept.all())
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any

@@ -5,10 +5,10 @@ oneDNN, also a part of torch, does, and reads weights that were put in order onc
 EPYC with AVX-512, 228 against 95 GFLOP/s for 32 rows times 576 x 1536, 250 against 110 for 512 rows. The
 result is fp32 as before; only the order of the sums differs.
 
-Rounded, the weights lie in bf16, factors and results of each product are rounded, and all between the layers
-stays fp32. A CPU with AMX then takes 0.2 to 0.5 of the time: reading gains by the faster products, writing by
-the halved way of the weights from memory (measured on one core, 576 x 1536: 10 rows 58 against 166 GFLOP/s,
-256 rows 93 against 662).
+Rounded, the weights lie in bf16, factors and results of each product are rounded, and what stands between
+the layers stays fp32 (``joint_attention`` rounds factors of its own). A CPU with AMX then takes 0.2 to 0.5 of
+the time: reading gains by the faster products, writing by the halved way of the weights from memory (measured
+on one core, 576 x 1536: 10 rows 58 against 166 GFLOP/s, 256 rows 93 against 662).
 """
 
 from typing import Any

@@ -54,9 +54,12 @@ def half(precision: str, device: str) -> Iterator[None]:
 def products(precision: str) -> Iterator[None]:
     """How a CPU multiplies fp32 matrices while it lasts; sums and results are fp32 either way.
 
+    The setting is the process's: not for threads that multiply side by side.
+
     ``bf16``: a CPU with AMX rounds the factors to bf16. One product is off by 0.24 % of its length, and a
-    step of LoRA on SmolLM2-135M takes 0.46 of the time on one core, 0.63 on two. Autocast would round the
-    results as well, where an adapter's first small differences are lost.
+    step of LoRA on SmolLM2-135M, with the adapters' products rounded as well, took 0.46 of the time on one
+    core, 0.63 on two. Autocast would round the results, too, where an adapter's first small differences are
+    lost.
 
     ``fp32``: exact. torch's default, MKL, leaves half of an AMD processor's width unused: measured 225
     against 505 GFLOP/s by oneDNN on two cores of an EPYC with AVX-512, with errors of the same size. The

@@ -3,7 +3,8 @@
 The longest common token prefix is encoded once and kept for later calls; only what differs is read per row.
 Rows are batched by length, finished rows dropped, several tokens of a row written in one pass where they were
 guessed (``drafting``), and logits computed only where a token is sampled or a guess is checked. In fp32
-the tokens are those of transformers' plain ``generate``, except where the two best logits all but tie.
+the tokens are those of transformers' plain ``generate``, except where the two best logits all but tie. In
+bf16 more of them do, and which rows and guesses share a pass can decide: two runs may differ there.
 """
 
 import time
@@ -31,9 +32,9 @@ STORE_BYTES = 2**28  # memory for prefixes kept for later calls
 STORE_PREFIXES = 8
 DROP_SHARE = 0.8  # finished rows are dropped when at most this share still writes (a fifth faster, measured)
 # What a token more in a pass costs, as a share of what a pass costs at all: measured with SmolLM2-135M on one
-# core; on a GPU a pass is bound by the weights' way from memory up to some hundred tokens
+# core. On a GPU, where it was not, a pass is bound by the weights' way from memory up to some hundred tokens.
 PER_TOKEN = {"fp32": 1 / 24, "bf16": 1 / 57}
-PER_TOKEN_GPU = 1 / 400
+PER_TOKEN_GPU = 1 / 100
 
 
 class PrefixStore:
@@ -114,7 +115,7 @@ class JointGenerator:
         in_use = self.in_use(prefix)
         length = in_use.length if in_use else 0
         rows = [Row(i, prompt, prompt.tokens[length:], drawer(prompt)) for i, prompt in enumerate(prompts)]
-        self.drafter.begin(prompts[0].tokens[:length])
+        self.drafter.begin(prompts[0].tokens[:length], len(prompts))
         by_length = sorted(rows, key=lambda row: (-len(row.suffix), -row.prompt.max_new_tokens))
         for batch in self.batches(by_length):
             self.write_batch(batch, in_use)
@@ -172,10 +173,10 @@ class JointGenerator:
             # drawn answers and those held to a grammar are written token by token
             plain = row.draw is None and row.prompt.limit is None
             row.memory = Memory(row.suffix) if plain else None
-        guesses = [Guess() for _ in batch]
+        guessed, written = [Guess() for _ in batch], False
         while True:
-            agreed = self.take(logits, batch, guesses)
-            if logits.shape[1] > 1:
+            agreed = self.take(logits, batch, guessed)
+            if written:  # what rows did not want of the last pass; all of it, of rows that had ended
                 kv.take_back(torch.tensor(agreed, device=logits.device) + 1)
             going = [i for i, row in enumerate(batch) if row.finish is None]
             if not going:
@@ -183,51 +184,61 @@ class JointGenerator:
             if len(going) <= DROP_SHARE * len(batch):
                 kv.keep(torch.tensor(going, device=logits.device))
                 batch = [batch[i] for i in going]
-            guesses = self.guesses(batch)
-            counts = [len(guess.tokens) for guess in guesses]
+            guessed = self.guesses(batch, kv)
+            counts = [len(guess.tokens) for guess in guessed]
             width = 1 + max(counts)
             fed = torch.tensor(
                 [
                     [row.tokens[-1], *guess.tokens, *[0] * (width - 1 - count)]
-                    for row, guess, count in zip(batch, guesses, counts, strict=True)
+                    for row, guess, count in zip(batch, guessed, counts, strict=True)
                 ],
                 device=logits.device,
             )
-            counted = torch.tensor(counts, device=logits.device)
-            logits = self.forward(kv, fed, slice(0, len(batch)), column, counted)
-            column += width
+            if kv.end + width > kv.columns:
+                kv.close_gaps()
+            behind = torch.tensor(counts, device=logits.device)
+            logits, written = self.forward(kv, fed, slice(0, len(batch)), kv.end, behind), True
 
-    def guesses(self, batch: Sequence[Row]) -> list[Guess]:
-        """What may follow each row's tokens, short of the last one it may write."""
+    def guesses(self, batch: Sequence[Row], kv: RowsKV) -> list[Guess]:
+        """What may follow each row's tokens, short of the last one it may write.
+
+        Together they are few enough for a pass whose scores and logits stay within ``PREFILL_SCORES``.
+        """
+        config = self.model.config
+        per_token = config.num_attention_heads * (kv.prefix_length + kv.end + LONGEST)
+        room = PREFILL_SCORES // (len(batch) * max(per_token, config.vocab_size)) - 1
         found = []
         for row in batch:
-            most = min(LONGEST, row.prompt.max_new_tokens - len(row.tokens) - 1)
+            most = min(LONGEST, room, row.prompt.max_new_tokens - len(row.tokens) - 1)
             asked = row.memory is not None and row.finish is None and most > 0
             found.append(self.drafter.guess(row.memory, most) if asked and row.memory else Guess())
         return self.drafter.shortened(found)
 
-    def take(self, logits: Tensor, batch: Sequence[Row], guesses: Sequence[Guess]) -> list[int]:
-        """Give each row its next tokens; with how many of its guesses the model agreed.
+    def take(self, logits: Tensor, batch: Sequence[Row], guessed: Sequence[Guess]) -> list[int]:
+        """Give each row its next tokens; with how many of its guess's the model agreed, -1: had ended before.
 
-        logits (R, W, V): behind the token that a row had and behind each of its guesses.
+        logits (R, W, V): behind the token that a row had and behind each of its guess's.
         """
         first = logits[:, 0]
         hold(first, batch, [row.tokens for row in batch])
-        chosen, best = choose(first, batch), logits.argmax(-1).tolist()
-        agreed = [0] * len(batch)
+        chosen = choose(first, batch)
+        best = logits.argmax(-1).tolist() if logits.shape[1] > 1 else []
+        agreed = [-1] * len(batch)
         for i, row in enumerate(batch):
             if row.finish is not None:
                 continue
-            before = len(row.tokens)
+            before, agreed[i] = len(row.tokens), 0
             row.take(chosen[i], self.stops)
-            for place, guess in enumerate(guesses[i].tokens, start=1):
-                if row.finish is not None or row.tokens[-1] != guess:
+            for place, guess in enumerate(guessed[i].tokens, start=1):
+                if row.tokens[-1] != guess:
+                    break
+                agreed[i] += 1
+                if row.finish is not None:
                     break
                 row.take(best[i][place], self.stops)
-                agreed[i] += 1
             if row.memory is not None:
                 row.memory.extend(row.tokens[before:])
-                self.drafter.note(guesses[i], agreed[i])
+                self.drafter.note(guessed[i], agreed[i])
                 if row.finish is not None:
                     self.drafter.remember(row.prompt.tokens, row.tokens)
         self.drafter.forget()
@@ -256,15 +267,15 @@ class JointGenerator:
         A model that calls its attention in another way, or adds to it what ours does not know, fails here.
         """
         vocabulary = self.model.config.vocab_size
-        tokens = [(7 * i * i + 11) % vocabulary for i in range(40)]
+        tokens = [(7 * i * i + 11) % vocabulary for i in range(41)]
         shared, suffixes = tuple(tokens[:20]), [tuple(tokens[20:31]), tuple(tokens[31:39])]
         try:
             self.model.set_attn_implementation(implementation)
             whole = [
-                torch.tensor([[*shared, *suffix, tokens[39]]], device=self.model.device)
+                torch.tensor([[*shared, *suffix, *tokens[39:41]]], device=self.model.device)
                 for suffix in suffixes
             ]
-            expected = torch.cat([self.model(input_ids=ids, use_cache=False).logits[:, -2:] for ids in whole])
+            expected = torch.cat([self.model(input_ids=ids, use_cache=False).logits[:, -3:] for ids in whole])
             self.model.set_attn_implementation(NAME)
             if self.packed:
                 pack_linears(self.model)
@@ -272,11 +283,15 @@ class JointGenerator:
             self.read(kv, [shared])
             kv = self.rows_kv([0, 3], 12, self.in_use(PrefixKV(shared, kv.only_row(len(shared)))))
             reading = self.read(kv, suffixes)
-            fed = torch.full((2, 1), tokens[39], device=self.model.device)
-            writing = self.forward(kv, fed, slice(0, 2), 11)[:, -1]
+            fed = torch.tensor([[tokens[39], tokens[3], tokens[5]]] * 2, device=self.model.device)
+            behind = torch.tensor([2, 1], device=self.model.device)  # guesses, none of which is right
+            writing = self.forward(kv, fed, slice(0, 2), 11, behind)[:, 0]
+            kv.take_back(torch.ones_like(behind))
+            fed = torch.full((2, 1), tokens[40], device=self.model.device)
+            after = self.forward(kv, fed, slice(0, 2), 14, torch.zeros_like(behind))[:, -1]
         except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError):
             return False
-        came = torch.stack((reading, writing), 1)
+        came = torch.stack((reading, writing, after), 1)
         allowed = (1e-4 if self.model.dtype == torch.float32 else 5e-2) * expected.abs().max()
         return bool(((came - expected).abs() <= allowed).all())
 

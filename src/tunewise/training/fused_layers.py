@@ -33,7 +33,7 @@ class LoraLinear(Function):
     ) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         y = functional.linear(flat, weight, bias)
-        with products("fp32"):
+        with products("fp32"):  # products of a few columns: rounding them takes longer than it saves
             low = flat @ a.t()
             y.addmm_(low, b.t(), alpha=scale)
         ctx.save_for_backward(flat, weight, a, b, low)
