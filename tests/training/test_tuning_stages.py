@@ -11,6 +11,8 @@ import pytest
 
 pytest.importorskip("trl")
 
+from tests.training.conftest import TASK
+
 from tunewise.cli.train import print_run
 from tunewise.errors import SettingError
 from tunewise.tuning import launch_command, show, train
@@ -18,20 +20,7 @@ from tunewise.tuning_stages import GateClosed
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
-TASK = """\
-name: towns
-instruction: name and town
-examples: {{train: train.jsonl, selection: selection.jsonl, certification: certification.jsonl}}
-metric: exact
-target: 0.5
-decoding: {{max_new_tokens: 8}}
-model: {tiny}
-training:
-  epochs: 2
-  learning_rate: 0.005
-  lora_rank: 4
-  cpt: {{documents: docs, general: general.jsonl, length: 32, learning_rate: 0.01}}
-"""
+CPT = ", cpt: {documents: docs, general: general.jsonl, length: 32, learning_rate: 0.01}"
 
 # Runs both stages with a checkpoint at every step and says each; it is killed on the way.
 SCRIPT = """
@@ -65,7 +54,7 @@ def task_file(tiny, make_example, tmp_path, monkeypatch):
         said = ["The Red Lion in Norwich is cheap", "The Old Ship in Ely is high", "pub food town"]
         text = ". ".join(said[(number + n) % 3] for n in range(6)) + f" {number}"
         (tmp_path / "docs" / f"{number:03}.txt").write_text(text, encoding="utf-8")
-    (tmp_path / "task.yaml").write_text(TASK.format(tiny=tiny), encoding="utf-8")
+    (tmp_path / "task.yaml").write_text(TASK.format(tiny=tiny, more=CPT), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "task.yaml"
 
@@ -146,7 +135,7 @@ def test_on_several_nodes_each_stage_is_launched_by_hand_and_gone_on_from(task_f
 def test_stages_that_cannot_run_say_why(task_file):
     with pytest.raises(SettingError, match="there are sft, cpt, cpt"):
         train(task_file, stage="dpo")
-    bare = task_file.read_text(encoding="utf-8").split("  cpt:")[0]
+    bare = task_file.read_text(encoding="utf-8").replace(CPT, "")
     task_file.write_text(bare, encoding="utf-8")
     with pytest.raises(SettingError, match="names no documents to read"):
         train(task_file, stage="cpt")
