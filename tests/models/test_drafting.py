@@ -1,7 +1,9 @@
 """Guessed tokens: where they come from, how many are worth a pass, and that no answer changes by them."""
 
 import random
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -189,6 +191,55 @@ def test_drawn_answers_are_not_guessed_at(make_model, monkeypatch):
     guessing(monkeypatch, greedy, expected, 20, 0.8)
     written = generator.write([*drawn, *greedy])
     assert [w.tokens for w in written] == [*alone, *expected]
+
+
+class EvenOnly:
+    """A limit under which an answer has even tokens only."""
+
+    def allows(self, written, token):
+        return token % 2 == 0
+
+    def allowed(self, written, width):
+        return np.arange(width) % 2 == 0
+
+
+def test_answers_held_to_a_grammar_are_not_guessed_at_and_their_neighbours_are(make_model, monkeypatch):
+    model = make_model()
+    free, held = prompts(20, [7, 3, 12]), [replace(p, limit=EvenOnly()) for p in prompts(20, [5, 9])]
+    expected = plainly(model, free, NO_STOP)
+    generator = generator_for(model, NO_STOP)
+    alone = [generator.write([prompt])[0].tokens for prompt in held]
+    assert all(token % 2 == 0 for answer in alone for token in answer)
+    passes, forward = [], JointGenerator.forward
+    guessing(monkeypatch, [*free, *held], [*expected, *alone], 20, 0.8)  # what is right is known of all
+
+    def counted(self, kv, ids, rows, column, guessed=None):
+        passes.append(guessed)
+        return forward(self, kv, ids, rows, column, guessed)
+
+    monkeypatch.setattr(JointGenerator, "forward", counted)
+    written = generator.write([held[0], *free, held[1]])
+    assert [w.tokens for w in written] == [alone[0], *expected, alone[1]]
+    assert any(guessed is not None and guessed.sum() for guessed in passes)
+
+
+def test_layers_in_bf16_round_the_reading_too_and_let_more_be_guessed(make_model, monkeypatch):
+    monkeypatch.setattr(shared_prefix, "pack_linears", lambda model, rounded=False: None)  # needs no AMX
+    exact, rounded = (generator_for(make_model(), NO_STOP, precision=said) for said in ("fp32", "bf16"))
+    assert (exact.rounded, exact.drafter.per_token) == (False, shared_prefix.PER_TOKEN["fp32"])
+    assert (rounded.rounded, rounded.drafter.per_token) == (True, shared_prefix.PER_TOKEN["bf16"])
+    assert [g.rows_kv([0], 4, None).rounded for g in (exact, rounded)] == [False, True]
+
+
+def test_on_a_gpu_a_token_costs_more_where_products_outweigh_the_way_of_the_weights(make_model):
+    """By hand: 2 * 7e9 / 4e14 s a token; 14e9 / 3e12 s for the weights and 32 * 0.7 ms for the layers."""
+    model = make_model()
+    model.num_parameters = lambda: 7_000_000_000
+    model.config.num_hidden_layers = 32
+    large = shared_prefix.per_token_on_gpu(model.bfloat16())
+    assert large == pytest.approx(35e-6 / (4.667e-3 + 22.4e-3), rel=1e-3)
+    model.num_parameters = lambda: 135_000_000
+    assert shared_prefix.per_token_on_gpu(model) < large / 10
 
 
 def passes_of(monkeypatch, generator, asked):

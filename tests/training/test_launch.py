@@ -194,6 +194,16 @@ def test_launches_that_cannot_be_are_refused(launch, says):
         launch.check(8)
 
 
+def test_more_processes_than_gpus_are_refused_before_they_are_started(task_file, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(
+        SettingError, match=r"--processes 2.*shows 1.*Take --processes 1, or set CUDA_VISIBLE"
+    ):
+        train(task_file(), out="two", launch=Launch(2))
+    Launch(2).check_gpus(0)  # they share the CPU
+    Launch(2).check_gpus(2)
+
+
 @pytest.mark.slow
 def test_two_processes_follow_the_losses_of_one(task_file):
     alone = train(task_file(), out="alone")

@@ -129,6 +129,22 @@ def test_a_rounded_base_has_the_weights_that_qlora_trains_beside(tiny):
     assert held == sum(type(layer) is torch.nn.Linear for layer in layers.values()) - 1  # but the head
 
 
+def test_held_out_loss_with_an_adapter_beside_the_weights_is_that_of_the_merged_model(tiny, rows, tmp_path):
+    """As on a GPU, where adapters stay beside weights in 16 bits."""
+    from tunewise.models import weights
+    from tunewise.training.trainer import held_out_loss
+
+    folder = train(tiny, rows[:16], (), RECIPE, tmp_path, Silent()).snapshots[-1].folder
+    beside, merged, bare = (
+        held_out_loss(
+            weights.load_model(tiny, *how, merges=merges), rows[16:20], replace(RECIPE, rows_per_pass=1)
+        )
+        for how, merges in (((folder,), False), ((folder,), True), ((), True))
+    )
+    assert beside == pytest.approx(merged, rel=1e-5)
+    assert beside != pytest.approx(bare, rel=1e-3)
+
+
 def test_an_adapter_of_qlora_answers_beside_the_base_it_was_trained_on(tiny, rows, tmp_path):
     torch = pytest.importorskip("torch")
     pytest.importorskip("bitsandbytes")

@@ -188,6 +188,17 @@ def test_packing_is_not_trusted_where_the_model_ignores_the_mask(tiny, rows):
     assert not trust.packing_agrees(model, rows)
 
 
+def test_in_16_bits_a_mask_that_is_ignored_is_told_from_rounding(tiny, rows):
+    """A small model's logits differ by less than a large one's rounding, whatever it does to a pack."""
+    from tunewise.models.weights import load_model
+
+    model = load_model(tiny).bfloat16()
+    assert trust.packing_agrees(model, rows)
+    inner = model.forward
+    model.forward = lambda *args, attention_mask=None, **rest: inner(*args, **rest)
+    assert not trust.packing_agrees(model, rows)
+
+
 @pytest.mark.parametrize(("window", "packed"), [(16, False), (256, True), (None, True)])
 def test_rows_longer_than_a_layers_window_are_not_packed_and_read_with_the_models_own_mask(
     tiny, rows, window, packed

@@ -50,7 +50,7 @@ def saved_in_block(shape: Shape, run: Setup) -> float:
     h, q, kv, width = shape.hidden, shape.query_width, shape.kv_width, shape.active_width
     coefficients = run.coefficients
     trained = run.method == "full"
-    pointwise = coefficients.block_h / 2 * h + (6.0 if shape.mlp == "gated" else 4.0) * width
+    pointwise = coefficients.block_h / 2 * h + inside_mlp(shape, run) * width
     if run.compile:
         pointwise *= coefficients.compile_block
     total = pointwise + 4.0 * q + 4.0 * kv + (8.0 * h + 2.0 * width if trained else 0.0)
@@ -89,8 +89,15 @@ def _input_of(linear: Linear) -> str:
 def temporary_in_block(shape: Shape, run: Setup) -> float:
     """Bytes per token that backward through one block holds beside what was saved; experts go one by one."""
     width = shape.intermediate * (shape.active_experts / shape.experts if shape.experts else 1.0)
-    matrices = 6.0 if shape.mlp == "gated" else 4.0
-    return matrices * width + run.coefficients.block_h / 2 * shape.hidden
+    return inside_mlp(shape, run) * width + run.coefficients.block_h / 2 * shape.hidden
+
+
+def inside_mlp(shape: Shape, run: Setup) -> float:
+    """Bytes per token and unit of width that an MLP keeps: gate, its activation and up; or two of them.
+
+    A 4-bit layer answers in the number format of what it reads: beside a float32 residual in float32.
+    """
+    return (3 if shape.mlp == "gated" else 2) * (4.0 if run.fp32_residual else DTYPE_BYTES[run.compute_dtype])
 
 
 def loss_per_token(shape: Shape, run: Setup) -> float:

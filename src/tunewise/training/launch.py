@@ -65,6 +65,15 @@ class Launch:
         if self.nodes > 1 and not self.host:
             raise SettingError("with several nodes, name the first node's address with --host")
 
+    def check_gpus(self, there: int) -> None:
+        """Raise SettingError for more processes than the machine's GPUs; without GPUs they share the CPU."""
+        if there and self.processes > there:
+            raise SettingError(
+                f"--processes {self.processes}: each process trains on a GPU of its own, and this machine "
+                f"shows {there}. Take --processes {there}, or set CUDA_VISIBLE_DEVICES= (empty) to train on "
+                "its CPU"
+            )
+
 
 def command(launch: Launch, job: Path, *, cpu: bool) -> list[str]:
     """The exact launch command. With several nodes it is run on each, NODE_RANK set to 0, 1, ... there."""
@@ -197,6 +206,7 @@ class Launched:
                 "several nodes: run the command that --dry-run prints on each of them, then this one "
                 "again: it chooses the checkpoint and checks it"
             )
+        self.launch.check_gpus(torch.cuda.device_count())
         told = False
         while True:
             write_job(job, base, rows, held_out, recipe, mix)

@@ -232,8 +232,8 @@ def describe(model: Any) -> dict[str, Any]:
 
 
 def core_of(model: Any) -> Any:
-    """The transformers model inside: below an adapter, or the model itself."""
-    return model.get_base_model() if is_adapted(model) else model
+    """The transformers model inside: below PEFT's, or the model itself, also with an adapter's layers."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def disk_need(model: Any, snapshots: int) -> int:
