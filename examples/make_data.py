@@ -17,8 +17,8 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).parent
-TICKETS_SEED, MESSAGES_SEED = 20261124, 20250115
-TICKETS = 430
+TICKETS_SEED, MESSAGES_SEED = 20261127, 20250115
+TICKETS = 370
 MESSAGES = 480
 OPTIONAL = 0.25  # share of the [optional] texts that are kept
 
@@ -61,9 +61,9 @@ class Filler:
 def tickets(rng: random.Random, said: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Mails to the support desk of a maker of scanners, scales and printers, and the JSON they become.
 
-    The product and the writer's job are copied, the customer number gets the house's prefix, and the desk
-    says what the mail is about (LOG, BIL, FIX, USE). All are drawn independently, so that a mail with the
-    same wording in one of them says nothing about the others.
+    The product is copied, the customer number gets the house's prefix, and the desk says what the mail is
+    about (LOG, BIL, FIX, USE). All are drawn independently, as is the job that signs, so that a mail with
+    the same wording in one of them says nothing about the others.
     """
     filler = Filler(rng, said["slots"])
     topics, levels, roles = said["topics"], said["levels"], said["roles"]
@@ -91,7 +91,7 @@ def tickets(rng: random.Random, said: Mapping[str, Any]) -> Iterator[dict[str, A
         if rng.random() < GREETED:
             body = f"{rng.choice(said['greetings'])} {body}"
         sign = rng.choice(said["signatures"]).format(job=job, n=customer)
-        wanted = {"cust": f"C-{customer}", "item": product, "from": job, "desk": topic}
+        wanted = {"cust": f"C-{customer}", "item": product, "desk": topic}
         yield {"input": f"{body} {sign[0].upper()}{sign[1:]}", "output": wanted}
 
 
