@@ -79,6 +79,46 @@ def test_factors_in_bf16_leave_the_products_of_the_adapter_and_of_long_rows_exac
         assert torch.linalg.vector_norm(found - right) < 1e-5 * torch.linalg.vector_norm(right)
 
 
+def test_linear_layers_that_read_the_same_are_each_its_own_formula():
+    import torch
+
+    from tunewise.training.fused_layers import sibling_linears
+
+    x, bias = drawn(2, 7, 12), drawn(6)
+    kinds = [(10, 3, None, 2.0), (4, 3, None, 2.0), (6, 5, bias, 0.5)]  # outputs, rank, bias, scale
+    layers = [(drawn(o, 12).detach(), c, drawn(r, 12), drawn(o, r), scale) for o, r, c, scale in kinds]
+    learnt = (x, *(part for layer in layers for part in layer[2:4]))
+
+    def plain():
+        rows = [
+            x @ w.t() + (0 if c is None else c.detach()) + scale * (x @ a.t()) @ b.t()
+            for w, c, a, b, scale in layers
+        ]
+        return torch.cat(rows, -1)
+
+    given = [(w, None if c is None else c.detach(), a, b, scale) for w, c, a, b, scale in layers]
+    assert_same(lambda: torch.cat(sibling_linears(x, given), -1), plain, learnt)
+
+
+def test_siblings_answer_for_what_they_are_asked_in_any_order(tiny, rows):
+    import torch
+
+    from tunewise.training import lean, methods
+
+    recipe = dataclasses.replace(RECIPE, method="lora")
+    with quiet():
+        model = methods.attach(methods.open_base(tiny, recipe), recipe)
+    attention = model.get_base_model().model.layers[0].self_attn
+    layers = [attention.q_proj, attention.k_proj, attention.v_proj]
+    one, other = (torch.randn(1, 5, 32) for _ in range(2))
+    asked = [(0, one), (1, one), (1, one), (2, other), (0, other), (2, other), (0, one), (1, other)]
+    own = [layers[number](x) for number, x in asked]
+    forwards = lean.siblings_in(model)
+    assert len(forwards) == 5 * len(model.get_base_model().model.layers)
+    for (number, x), right in zip(asked, own, strict=True):
+        torch.testing.assert_close(forwards[layers[number]](x), right, atol=1e-6, rtol=1e-5)
+
+
 def test_rms_norm_divides_by_the_root_mean_square():
     import torch
 
@@ -137,18 +177,21 @@ def test_cross_entropy_in_chunks_is_torchs_sum_with_ignored_places(chunk, monkey
 
 @pytest.mark.parametrize("kernel", ["plain", "flash"])
 @pytest.mark.parametrize("stem", [0, 5])
-def test_rows_see_the_stem_and_themselves_as_under_the_mask_of_the_pack(kernel, stem, monkeypatch):
+@pytest.mark.parametrize("lengths", [[9, 40, 3, 38], [40, 9, 11, 10]])
+def test_rows_see_the_stem_and_themselves_as_under_the_mask_of_the_pack(kernel, stem, lengths, monkeypatch):
     import torch
 
     from tunewise.training import row_attention
     from tunewise.training.packing import mask_of
 
     monkeypatch.setattr(row_attention, "PLAIN_UP_TO", 1000 if kernel == "plain" else 0)
-    lengths = [9, 40, 3, 38]
     segments = [0] * stem + [n for n, length in enumerate(lengths, start=1) for _ in range(length)]
     q, k, v = (drawn(1, heads, len(segments), 8) for heads in (6, 2, 2))
     rows = row_attention.layout(stem, lengths)
-    assert len(rows.groups) == 3  # 40 and 38 stand side by side
+    if lengths[0] == 40:
+        assert [group.first for group in rows.groups] == [True, False]  # read where it stands
+    else:
+        assert len(rows.groups) == 3  # 40 and 38 stand side by side
     assert_same(
         lambda: row_attention.attend(None, q, k, v, None, row_layout=rows)[0],
         lambda: torch.nn.functional.scaled_dot_product_attention(

@@ -9,6 +9,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,8 +54,9 @@ def installed(model: Any) -> Iterator[None]:
     row_attention.register()
     attention = config._attn_implementation
     with contextlib.ExitStack() as undo:
+        siblings = siblings_in(model)
         for layer in model.modules():
-            forward = lean_forward(layer)
+            forward = siblings.get(layer) or lean_forward(layer)
             if forward is not None:
                 layer.forward = Lean(forward)
                 undo.callback(layer.__dict__.pop, "forward", None)
@@ -103,10 +105,8 @@ def is_lean(layer: Any) -> bool:
 
 def lean_forward(layer: Any) -> Any:
     """What takes the place of a layer's forward; None where there is nothing."""
-    from peft.tuners.lora import Linear
-
-    if isinstance(layer, Linear):
-        return lora_forward(layer)
+    if (forward := lora_forward(layer)) is not None:
+        return forward
     if hasattr(layer, "variance_epsilon") and type(layer).__name__.endswith("RMSNorm"):
         return lambda x: fused_layers.rms_norm(x, layer.weight, layer.variance_epsilon)
     gated = all(hasattr(layer, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn"))
@@ -115,8 +115,52 @@ def lean_forward(layer: Any) -> Any:
     return None
 
 
+class Siblings:
+    """Layers that read the same x in turn: the first multiplies for all, the others take theirs."""
+
+    def __init__(self, layers: Sequence[Any]) -> None:
+        self.layers = layers
+        self.read: Tensor | None = None
+        self.left: dict[int, Tensor] = {}
+
+    def __call__(self, number: int, x: Tensor) -> Tensor:
+        """The answer of one of them; by itself where another x was read before."""
+        if number == 0:
+            found = fused_layers.sibling_linears(x, [plain_adapter(layer) for layer in self.layers])
+            self.read, self.left = x, dict(enumerate(found))
+        elif x is not self.read or number not in self.left:
+            return fused_layers.lora_linear(x, *plain_adapter(self.layers[number]))
+        answer = self.left.pop(number)
+        if not self.left:
+            self.read = None
+        return answer
+
+
+def siblings_in(model: Any) -> dict[Any, Callable[[Tensor], Tensor]]:
+    """Forwards of the layers that read the same: queries, keys and values; gate and up."""
+    found: dict[Any, Callable[[Tensor], Tensor]] = {}
+    for module in model.modules():
+        for names in (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")):
+            layers = [getattr(module, name, None) for name in names]
+            if all(plain_adapter(layer) is not None for layer in layers):
+                group = Siblings(layers)
+                found |= {layer: partial(group, number) for number, layer in enumerate(layers)}
+    return found
+
+
 def lora_forward(layer: Any) -> Any:
     """The forward of a linear layer with one plain adapter; None for any other kind."""
+    if plain_adapter(layer) is None:
+        return None
+    return lambda x: fused_layers.lora_linear(x, *plain_adapter(layer))
+
+
+def plain_adapter(layer: Any) -> Any:
+    """W, bias, A, B and scale of a frozen linear layer with one plain adapter; None for any other kind."""
+    from peft.tuners.lora import Linear
+
+    if not isinstance(layer, Linear):
+        return None
     names = list(layer.active_adapters)
     base = layer.base_layer
     if len(names) != 1 or layer.lora_variant or type(base) is not nn.Linear or base.weight.requires_grad:
@@ -125,9 +169,7 @@ def lora_forward(layer: Any) -> Any:
     a, b = layer.lora_A[name], layer.lora_B[name]
     if not isinstance(layer.lora_dropout[name], nn.Identity) or a.bias is not None or b.bias is not None:
         return None
-    return lambda x: fused_layers.lora_linear(
-        x, base.weight, base.bias, a.weight, b.weight, layer.scaling[name]
-    )
+    return base.weight, base.bias, a.weight, b.weight, layer.scaling[name]
 
 
 def rotary_modules(core: Any) -> list[Any]:

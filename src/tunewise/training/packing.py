@@ -93,6 +93,8 @@ def tensors(rows: Sequence[TrainRow], lean: bool = False) -> dict[str, Any]:
     """
     import torch
 
+    if lean:  # the longest row first: read where it stands
+        rows = sorted(rows, key=len, reverse=True)
     packed = pack(rows)
     tokens = -len(packed.ids) % TOKENS_ROUNDED
     more = -len(packed.targets) % TARGETS_ROUNDED

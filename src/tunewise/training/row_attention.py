@@ -29,8 +29,10 @@ PLAIN_UP_TO = 256  # tokens: beyond, torch's kernel, which skips what a causal m
 class Group:
     """Rows side by side.
 
-    places: (R * L,), the place in the pack that each slot reads; what fills up reads place 0. slots, own: the
-    slots whose outputs count, and their places in the pack. L is ``length``.
+    places: (R * L,), the place in the pack that each slot reads; what fills up reads place 0, or what
+    follows, which a causal mask hides as well. slots, own: the slots whose outputs count, and their places in
+    the pack. L is ``length``. first: one row that stands at the beginning of the pack as it is read; nothing
+    needs to be gathered.
     """
 
     rows: int
@@ -38,6 +40,27 @@ class Group:
     places: Tensor
     slots: Tensor
     own: Tensor
+    first: bool = False
+
+    def read(self, packed: Tensor) -> Tensor:
+        """The slots (R * L, N, D) of what lies packed, (T, N, D)."""
+        return packed[: self.length] if self.first else packed[self.places]
+
+    def spread(self, packed: Tensor) -> Tensor:
+        """The slots (R * L, N, D) whose outputs count, of what lies packed; 0 in the others."""
+        slots = packed.new_zeros(self.rows * self.length, *packed.shape[1:])
+        if self.first:
+            slots[: len(self.own)] = packed[: len(self.own)]
+        else:
+            slots[self.slots] = packed[self.own]
+        return slots
+
+    def write(self, packed: Tensor, slots: Tensor) -> None:
+        """Put the slots whose outputs count into their places."""
+        if self.first:
+            packed[: len(self.own)] = slots[: len(self.own)]
+        else:
+            packed[self.own] = slots[self.slots]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +109,8 @@ def group(
     if first and stem:
         slots.insert(0, torch.arange(stem))
         own.insert(0, torch.arange(stem))
-    return Group(len(rows), length, places.flatten(), torch.cat(slots), torch.cat(own))
+    alone = first and len(rows) == 1 and begins[rows[0]] == stem
+    return Group(len(rows), length, places.flatten(), torch.cat(slots), torch.cat(own), alone)
 
 
 class RowAttention(Function):
@@ -100,7 +124,7 @@ class RowAttention(Function):
             mixed, kept = (
                 plain(one, q, k, v, scale) if one.length <= PLAIN_UP_TO else flash(one, q, k, v, scale)
             )
-            out[one.own] = mixed[one.slots]
+            one.write(out, mixed)
             saved += kept
         ctx.save_for_backward(*saved)
         ctx.rows, ctx.scale, ctx.shapes = rows, scale, (q.shape, k.shape)
@@ -114,11 +138,12 @@ class RowAttention(Function):
         for one in ctx.rows.groups:
             back, count = (plain_back, 4) if one.length <= PLAIN_UP_TO else (flash_back, 5)
             mine, saved = saved[:count], saved[count:]
-            grad = torch.zeros(one.rows * one.length, *q_shape[1:])
-            grad[one.slots] = grads[0][one.own]
-            q_grad, k_grad, v_grad = back(one, grad, *mine, scale=ctx.scale)
-            dq[one.own] = q_grad[one.slots]
+            q_grad, k_grad, v_grad = back(one, one.spread(grads[0]), *mine, scale=ctx.scale)
+            one.write(dq, q_grad)
             for whole, part in ((dk, k_grad), (dv, v_grad)):
+                if one.first:
+                    whole[: one.length] += part
+                    continue
                 ends = one.own >= stem
                 whole[one.own[ends]] = part[one.slots[ends]]
                 whole[:stem] += part.view(one.rows, one.length, *k_shape[1:])[:, :stem].sum(0)
@@ -151,8 +176,8 @@ def slots_of_queries(one: Group, shaped: Tensor) -> Tensor:
 
 def plain(one: Group, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, list[Tensor]]:
     """Attention of a group by matrix products: its slots (R * L, H, D), and what the way back needs."""
-    queries = by_query(one, q[one.places], k.shape[1]).mul_(scale)
-    keys, values = by_head(one, k[one.places]), by_head(one, v[one.places])
+    queries = by_query(one, one.read(q), k.shape[1]) * scale
+    keys, values = by_head(one, one.read(k)), by_head(one, one.read(v))
     scores = torch.matmul(queries, keys.transpose(2, 3))
     later = torch.full((one.length, one.length), -torch.inf).triu_(1)
     scores.view(*scores.shape[:2], -1, one.length, one.length).add_(later)
@@ -175,7 +200,7 @@ def plain_back(
 
 def flash(one: Group, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, list[Tensor]]:
     """Attention of a group by torch's kernel, which leaves out what a causal mask hides."""
-    queries, keys, values = (by_head(one, packed[one.places]) for packed in (q, k, v))
+    queries, keys, values = (by_head(one, one.read(packed)) for packed in (q, k, v))
     with products("fp32"):  # its products are too small to be rounded first: twice the time
         mixed, norms = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             queries, *wide(queries, keys, values), 0.0, True, scale=scale
