@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 # Figures are checked to fp32's rounding, and local models run in bf16 where there is a GPU: tests use the CPU
-# everywhere, unless TUNEWISE_TEST_GPU is set. Read by torch when it is imported, hence here.
-if "TUNEWISE_TEST_GPU" not in os.environ:
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# everywhere. Before CUDA is first asked for, hence here.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 SCRIPT = '''
 """A model whose quality depends on how many examples its prompt shows."""

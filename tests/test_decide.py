@@ -94,7 +94,7 @@ def test_a_run_that_falls_short_everywhere_has_no_winner_to_answer_with(reverse_
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tunewise.cli", *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tunewise", *arguments], capture_output=True, text=True, check=False
     )
 
 

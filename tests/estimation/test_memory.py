@@ -64,6 +64,14 @@ def test_the_usual_preparation_for_k_bit_training_costs_float32_embeddings_and_r
     assert memory(LLAMA, setup).allocated.expected == pytest.approx(plain + more / GIB)
 
 
+def test_after_k_bit_preparation_an_mlp_keeps_gate_activation_and_up_in_float32():
+    """Llama-3.1-8B has 32 layers of width 14,336: 3 x 2 bytes more for each."""
+    setup = Setup(method="qlora", seq_len=TOKENS, checkpointing="none")
+    plain = memory(LLAMA, replace(setup, fp32_residual=False)).phases["loss"]
+    more = (COUNT - LINEAR) * 2 + 32 * 6 * 14336 * TOKENS
+    assert memory(LLAMA, setup).phases["loss"] == pytest.approx(plain + more / GIB)
+
+
 def test_the_peak_is_the_maximum_of_the_phases():
     for method in ("full", "lora", "qlora"):
         found = memory(LLAMA, Setup(method=method, seq_len=TOKENS))

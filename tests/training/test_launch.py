@@ -195,7 +195,7 @@ def test_launches_that_cannot_be_are_refused(launch, says):
 
 
 def test_more_processes_than_gpus_are_refused_before_they_are_started(task_file, monkeypatch):
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("tunewise.training.launch.gpus_there", lambda: 1)
     with pytest.raises(
         SettingError, match=r"--processes 2.*shows 1.*Take --processes 1, or set CUDA_VISIBLE"
     ):

@@ -108,6 +108,9 @@ def test_siblings_answer_for_what_they_are_asked_in_any_order(tiny, rows):
     recipe = dataclasses.replace(RECIPE, method="lora")
     with quiet():
         model = methods.attach(methods.open_base(tiny, recipe), recipe)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
     attention = model.get_base_model().model.layers[0].self_attn
     layers = [attention.q_proj, attention.k_proj, attention.v_proj]
     one, other = (torch.randn(1, 5, 32) for _ in range(2))
@@ -117,6 +120,25 @@ def test_siblings_answer_for_what_they_are_asked_in_any_order(tiny, rows):
     assert len(forwards) == 5 * len(model.get_base_model().model.layers)
     for (number, x), right in zip(asked, own, strict=True):
         torch.testing.assert_close(forwards[layers[number]](x), right, atol=1e-6, rtol=1e-5)
+
+
+def test_siblings_multiply_once_for_all_and_keep_nothing(tiny, monkeypatch):
+    import torch
+
+    from tunewise.training import fused_layers, lean, methods
+
+    recipe = dataclasses.replace(RECIPE, method="lora")
+    with quiet():
+        model = methods.attach(methods.open_base(tiny, recipe), recipe)
+    attention = model.get_base_model().model.layers[0].self_attn
+    group = lean.Siblings([attention.q_proj, attention.k_proj, attention.v_proj])
+    calls, inner = [], fused_layers.sibling_linears
+    monkeypatch.setattr(fused_layers, "sibling_linears", lambda *given: calls.append(1) or inner(*given))
+    monkeypatch.setattr(fused_layers, "lora_linear", None)
+    x = torch.randn(1, 5, 32)
+    for number in range(3):
+        group(number, x)
+    assert (len(calls), group.left, group.read) == (1, {}, None)
 
 
 def test_rms_norm_divides_by_the_root_mean_square():
@@ -189,7 +211,7 @@ def test_rows_see_the_stem_and_themselves_as_under_the_mask_of_the_pack(kernel, 
     q, k, v = (drawn(1, heads, len(segments), 8) for heads in (6, 2, 2))
     rows = row_attention.layout(stem, lengths)
     if lengths[0] == 40:
-        assert [group.first for group in rows.groups] == [True, False]  # read where it stands
+        assert [group.in_place for group in rows.groups] == [True, False]  # read where it stands
     else:
         assert len(rows.groups) == 3  # 40 and 38 stand side by side
     assert_same(
@@ -222,6 +244,28 @@ def test_loss_and_gradients_of_a_lean_pack_are_those_of_the_models_own_layers(me
     assert lean.agrees(model, rows)
     assert model.config._attn_implementation == attention
     assert not any("forward" in vars(layer) for layer in model.modules())
+
+
+def test_a_long_row_among_short_ones_is_read_in_place_with_the_gradients_of_the_models_own_layers(tiny, rows):
+    import torch
+
+    from tunewise.training import lean, methods
+
+    recipe = dataclasses.replace(RECIPE, method="lora")
+    with quiet():
+        model = methods.attach(methods.open_base(tiny, recipe), recipe)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    long = dataclasses.replace(rows[0], answer=rows[0].answer * 6)
+    some = [rows[1], rows[2], long, rows[3]]
+    given = tensors(some, lean=True)
+    assert given["row_layout"].groups[0].in_place
+    own = lean.learnt(model, *lean.own_loss(model, tensors(some)))
+    with lean.installed(model):
+        ours = lean.learnt(model, *lean.pack_loss(model, given))
+    torch.testing.assert_close(ours[0], own[0])
+    torch.testing.assert_close(ours[1], own[1], atol=1e-6, rtol=1e-3)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

@@ -96,6 +96,7 @@ def inside_mlp(shape: Shape, run: Setup) -> float:
     """Bytes per token and unit of width that an MLP keeps: gate, its activation and up; or two of them.
 
     A 4-bit layer answers in the number format of what it reads: beside a float32 residual in float32.
+    Queries, keys and values do as well, but attention keeps them in 16 bits.
     """
     return (3 if shape.mlp == "gated" else 2) * (4.0 if run.fp32_residual else DTYPE_BYTES[run.compute_dtype])
 

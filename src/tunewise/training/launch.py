@@ -97,6 +97,13 @@ def command(launch: Launch, job: Path, *, cpu: bool) -> list[str]:
     return (["env", "ACCELERATE_USE_CPU=true", *words]) if cpu else words
 
 
+def gpus_there() -> int:
+    """How many GPUs processes of this machine can train on; 0 where they share its CPU."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def in_words(words: Sequence[str]) -> str:
     """A command as it is typed; NODE_RANK stays a variable."""
     return " ".join(word if word == "$NODE_RANK" else shlex.quote(word) for word in words)
@@ -206,7 +213,7 @@ class Launched:
                 "several nodes: run the command that --dry-run prints on each of them, then this one "
                 "again: it chooses the checkpoint and checks it"
             )
-        self.launch.check_gpus(torch.cuda.device_count())
+        self.launch.check_gpus(gpus_there())
         told = False
         while True:
             write_job(job, base, rows, held_out, recipe, mix)

@@ -83,7 +83,7 @@ class Lean:
 @contextlib.contextmanager
 def suspended(model: Any) -> Iterator[None]:
     """The model's own layers while it lasts, for who reads it between steps."""
-    core = model.get_base_model() if hasattr(model, "get_base_model") else model
+    core = core_of(model)
     own = core.__dict__.get(OWN)
     if own is None:
         yield

@@ -29,10 +29,10 @@ PLAIN_UP_TO = 256  # tokens: beyond, torch's kernel, which skips what a causal m
 class Group:
     """Rows side by side.
 
-    places: (R * L,), the place in the pack that each slot reads; what fills up reads place 0, or what
-    follows, which a causal mask hides as well. slots, own: the slots whose outputs count, and their places in
-    the pack. L is ``length``. first: one row that stands at the beginning of the pack as it is read; nothing
-    needs to be gathered.
+    places: (R * L,), the place in the pack that each slot reads; what fills up reads place 0. slots, own: the
+    slots whose outputs count, and their places in the pack. L is ``length``. in_place: one row that stands at
+    the beginning of the pack as it is read: nothing needs to be gathered, and what fills up is what follows
+    there, so that a pack has at least L tokens (``packing`` rounds to a multiple of ``ROUNDED``).
     """
 
     rows: int
@@ -40,16 +40,16 @@ class Group:
     places: Tensor
     slots: Tensor
     own: Tensor
-    first: bool = False
+    in_place: bool = False
 
     def read(self, packed: Tensor) -> Tensor:
         """The slots (R * L, N, D) of what lies packed, (T, N, D)."""
-        return packed[: self.length] if self.first else packed[self.places]
+        return packed[: self.length] if self.in_place else packed[self.places]
 
     def spread(self, packed: Tensor) -> Tensor:
         """The slots (R * L, N, D) whose outputs count, of what lies packed; 0 in the others."""
         slots = packed.new_zeros(self.rows * self.length, *packed.shape[1:])
-        if self.first:
+        if self.in_place:
             slots[: len(self.own)] = packed[: len(self.own)]
         else:
             slots[self.slots] = packed[self.own]
@@ -57,7 +57,7 @@ class Group:
 
     def write(self, packed: Tensor, slots: Tensor) -> None:
         """Put the slots whose outputs count into their places."""
-        if self.first:
+        if self.in_place:
             packed[: len(self.own)] = slots[: len(self.own)]
         else:
             packed[self.own] = slots[self.slots]
@@ -141,7 +141,7 @@ class RowAttention(Function):
             q_grad, k_grad, v_grad = back(one, one.spread(grads[0]), *mine, scale=ctx.scale)
             one.write(dq, q_grad)
             for whole, part in ((dk, k_grad), (dv, v_grad)):
-                if one.first:
+                if one.in_place:
                     whole[: one.length] += part
                     continue
                 ends = one.own >= stem
