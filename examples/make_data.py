@@ -17,13 +17,14 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).parent
-TICKETS_SEED, MESSAGES_SEED = 20261127, 20250115
-TICKETS = 370
+TICKETS_SEED, MESSAGES_SEED = 20261128, 20250115
+TICKETS = 320
 MESSAGES = 480
 OPTIONAL = 0.25  # share of the [optional] texts that are kept
 
-GREETED = 0.2  # shares of the mails: with a greeting, with a further detail, with the hurt before the cause
+GREETED = 0.2  # shares of the mails: with a greeting, with a further detail, with the hurt, before the cause
 DETAILED = 0.15
+EFFECT = 0.35
 EFFECT_FIRST = 0.2
 
 
@@ -86,8 +87,10 @@ def tickets(rng: random.Random, said: Mapping[str, Any]) -> Iterator[dict[str, A
         problem = filler.fill(problems[topic].draw(), d=product)
         if rng.random() < DETAILED:
             problem = with_detail(problem, filler.fill(details[topic].draw()))
-        effect = filler.fill(effects[topic, level].draw())
-        body = f"{effect} {problem}" if rng.random() < EFFECT_FIRST else f"{problem} {effect}"
+        body = problem
+        if rng.random() < EFFECT:
+            effect = filler.fill(effects[topic, level].draw())
+            body = f"{effect} {problem}" if rng.random() < EFFECT_FIRST else f"{problem} {effect}"
         if rng.random() < GREETED:
             body = f"{rng.choice(said['greetings'])} {body}"
         sign = rng.choice(said["signatures"]).format(job=job, n=customer)
