@@ -1,7 +1,7 @@
 """Symptoms of a tuned model: answers to prompts outside the task and running text, beside its base's."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,11 @@ def fitting(bench: Workbench, prompts: Sequence[Any]) -> list[Any]:
 
 
 def task_format(bench: Workbench) -> Callable[[str], bool] | None:
-    """Tells an answer in the task's format: a JSON object, or one of its answers; None: no form."""
+    """Tells an answer in the task's format: a JSON object, or one of its answers; None: no form.
+
+    Where the answers are names of parts joined without blanks (card_arrival), others of that build count as
+    well: a model that has forgotten how to talk makes them up.
+    """
     answers: set[str] = set()
     for example in bench.parts.train:
         answers.add(example.answer)
@@ -159,6 +163,21 @@ def task_format(bench: Workbench) -> Callable[[str], bool] | None:
                 return False
 
         return is_object
+    joints = joints_of(answers)
     if len(answers) <= max(2, len(bench.parts.train) // 4):
-        return lambda text: text.strip() in answers
+        return lambda text: text.strip() in answers or joined_as(text.strip(), joints)
     return None
+
+
+def joints_of(answers: Collection[str]) -> frozenset[str]:
+    """What joins the parts of answers without blanks, if at least half of them are joined; else nothing."""
+    if any(len(answer.split()) != 1 for answer in answers):
+        return frozenset()
+    found = [{c for c in answer[1:-1] if c in "_-/.:"} for answer in answers]
+    return frozenset().union(*found) if sum(map(bool, found)) * 2 >= len(answers) else frozenset()
+
+
+def joined_as(text: str, joints: Collection[str]) -> bool:
+    """True for one word of letters and digits whose parts are joined by some of ``joints``."""
+    parts = "".join(" " if c in joints else c for c in text).split()
+    return len(parts) > 1 and not any(c.isspace() for c in text) and all(part.isalnum() for part in parts)
