@@ -1,6 +1,8 @@
 """The lean operations of training compute what the plain formulas compute, forward and back."""
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +41,21 @@ def seeded():
     import torch
 
     torch.manual_seed(11)
+
+
+def adapted(base: Path, method: str = "lora") -> Any:
+    """The model as training has it at its start, but that the adapter already does something."""
+    import torch
+
+    from tunewise.training import methods
+
+    recipe = dataclasses.replace(RECIPE, method=method)
+    with quiet():
+        model = methods.attach(methods.open_base(base, recipe), recipe)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -103,14 +120,9 @@ def test_linear_layers_that_read_the_same_are_each_its_own_formula():
 def test_siblings_answer_for_what_they_are_asked_in_any_order(tiny, rows):
     import torch
 
-    from tunewise.training import lean, methods
+    from tunewise.training import lean
 
-    recipe = dataclasses.replace(RECIPE, method="lora")
-    with quiet():
-        model = methods.attach(methods.open_base(tiny, recipe), recipe)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
+    model = adapted(tiny)
     attention = model.get_base_model().model.layers[0].self_attn
     layers = [attention.q_proj, attention.k_proj, attention.v_proj]
     one, other = (torch.randn(1, 5, 32) for _ in range(2))
@@ -125,11 +137,9 @@ def test_siblings_answer_for_what_they_are_asked_in_any_order(tiny, rows):
 def test_siblings_multiply_once_for_all_and_keep_nothing(tiny, monkeypatch):
     import torch
 
-    from tunewise.training import fused_layers, lean, methods
+    from tunewise.training import fused_layers, lean
 
-    recipe = dataclasses.replace(RECIPE, method="lora")
-    with quiet():
-        model = methods.attach(methods.open_base(tiny, recipe), recipe)
+    model = adapted(tiny)
     attention = model.get_base_model().model.layers[0].self_attn
     group = lean.Siblings([attention.q_proj, attention.k_proj, attention.v_proj])
     calls, inner = [], fused_layers.sibling_linears
@@ -227,14 +237,9 @@ def test_rows_see_the_stem_and_themselves_as_under_the_mask_of_the_pack(kernel, 
 def test_loss_and_gradients_of_a_lean_pack_are_those_of_the_models_own_layers(method, tiny, rows):
     import torch
 
-    from tunewise.training import lean, methods
+    from tunewise.training import lean
 
-    recipe = dataclasses.replace(RECIPE, method=method)
-    with quiet():
-        model = methods.attach(methods.open_base(tiny, recipe), recipe)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
+    model = adapted(tiny, method)
     own = lean.learnt(model, *lean.own_loss(model, tensors(rows[:6])))
     attention = model.config._attn_implementation
     with lean.installed(model):
@@ -249,14 +254,9 @@ def test_loss_and_gradients_of_a_lean_pack_are_those_of_the_models_own_layers(me
 def test_a_long_row_among_short_ones_is_read_in_place_with_the_gradients_of_the_models_own_layers(tiny, rows):
     import torch
 
-    from tunewise.training import lean, methods
+    from tunewise.training import lean
 
-    recipe = dataclasses.replace(RECIPE, method="lora")
-    with quiet():
-        model = methods.attach(methods.open_base(tiny, recipe), recipe)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
+    model = adapted(tiny)
     long = dataclasses.replace(rows[0], answer=rows[0].answer * 6)
     some = [rows[1], rows[2], long, rows[3]]
     given = tensors(some, lean=True)
