@@ -59,7 +59,7 @@ def main() -> None:
         command = [
             sys.executable,
             "-m",
-            "tunewise.cli",
+            "tunewise",
             "decide",
             str(task),
             "--out",

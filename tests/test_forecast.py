@@ -94,7 +94,7 @@ def test_the_gpu_and_the_rung_of_today_can_be_chosen_and_mistakes_are_named(pric
 def test_the_command_prints_a_table_for_people_and_one_document_for_programs(priced):
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "tunewise.cli", "plan", str(priced), *arguments],
+            [sys.executable, "-m", "tunewise", "plan", str(priced), *arguments],
             capture_output=True,
             text=True,
             check=False,

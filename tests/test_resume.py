@@ -23,7 +23,7 @@ RUNGS = "zero-shot,few-shot,few-shot-nearest"
 
 
 def start(task: Path, out: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tunewise.cli", "decide", str(task), "--out", str(task.parent / out)]
+    command = [sys.executable, "-m", "tunewise", "decide", str(task), "--out", str(task.parent / out)]
     return subprocess.Popen(
         [*command, "--rungs", RUNGS], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=dict(os.environ)
     )

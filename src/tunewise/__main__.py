@@ -1,4 +1,4 @@
-"""``python -m tunewise``: the same as the command ``tunewise``."""
+"""``python -m tunewise``: the command line where no script was installed."""
 
 from tunewise.cli.main import main
 

@@ -94,7 +94,7 @@ def test_neither_a_task_nor_facts_is_a_mistake():
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tunewise.cli", "advise", *arguments],
+        [sys.executable, "-m", "tunewise", "advise", *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -35,7 +35,7 @@ def folder(reverse_task, tmp_path) -> Path:
 def decide(folder: Path, *options: str, **changes) -> subprocess.CompletedProcess[str]:
     task = {**GOOD, **changes}
     (folder / "task.yaml").write_text(json.dumps({k: v for k, v in task.items() if v is not None}))
-    command = [sys.executable, "-m", "tunewise.cli", "decide", str(folder / "task.yaml")]
+    command = [sys.executable, "-m", "tunewise", "decide", str(folder / "task.yaml")]
     command += ["--out", str(folder / "run"), "--rungs", "zero-shot", *options]
     return subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=False)
 
