@@ -62,7 +62,8 @@ def snapshot(step, loss):
         ([0.9, 0.5, 0.6], {"adapter-2": 10, "adapter-3": 40}, 3, {2, 3}),  # the metric decides
         ([0.9, 0.5, 0.6], {"adapter-2": 40, "adapter-3": 10}, 2, {2, 3}),
         ([0.9, 0.5, 0.6], {"adapter-2": 50, "adapter-3": 50}, 2, {2, 3}),  # a tie goes to the lower loss
-        ([0.9, 0.6, 0.5], {"adapter-2": 10, "adapter-3": 40}, 3, {2, 3}),
+        ([0.9, 0.6, 0.5], {"adapter-3": 40}, 3, {3}),  # the last is the one of lowest loss: alone
+        ([0.9, 0.5, 0.5], {"adapter-3": 40}, 3, {3}),
         ([0.9], {"adapter-1": 10}, 1, {1}),
     ],
 )
