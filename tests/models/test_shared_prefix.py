@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 # ruff: noqa: E402
 from tunewise.models import joint_attention, shared_prefix
 from tunewise.models.joint_attention import PrefixKV
+from tunewise.models.packed_linear import PackedLinear, can_pack
 from tunewise.models.plain_generation import PlainGenerator
 from tunewise.models.shared_prefix import JointGenerator, PrefixStore, common_start, generator_for
 from tunewise.models.writing import Prompt
@@ -220,9 +221,27 @@ def test_a_model_that_our_attention_does_not_fit_fails_the_trial(model, monkeypa
     expected = plainly(model, asked, NO_STOP)
     nothing = lambda self, layer, weights: weights.new_zeros(*weights.shape[:2], 8)  # noqa: E731
     monkeypatch.setattr(joint_attention.SharedPrefix, "mixed", nothing)
-    generator = generator_for(model, NO_STOP)
-    assert isinstance(generator, PlainGenerator)
-    assert [w.tokens for w in generator.write(asked)] == expected
+    monkeypatch.setattr(shared_prefix, "_passed", set())
+    for _ in range(2):  # what fails is not remembered as passed
+        generator = generator_for(model, NO_STOP)
+        assert isinstance(generator, PlainGenerator)
+        assert [w.tokens for w in generator.write(asked)] == expected
+
+
+def test_the_trial_is_held_once_for_each_kind_of_model(make_model, monkeypatch):
+    held, trial = [], JointGenerator.agrees_with
+    monkeypatch.setattr(JointGenerator, "agrees_with", lambda self, *a: held.append(self) or trial(self, *a))
+    monkeypatch.setattr(shared_prefix, "_passed", set())
+    asked = prompts(30, [9, 1])
+    for kind, settings, count in (("llama", {}, 1), ("llama", {}, 1), ("llama", {"rms_norm_eps": 1e-3}, 2)):
+        model = make_model(kind, **settings)
+        model.lm_head.weight.data.mul_(1 + len(held))  # other weights are the same kind
+        expected = plainly(model, asked, NO_STOP)
+        generator = generator_for(model, NO_STOP)
+        assert isinstance(generator, JointGenerator)
+        assert any(isinstance(layer, PackedLinear) for layer in model.modules()) is can_pack(model)
+        assert [w.tokens for w in generator.write(asked)] == expected
+        assert len(held) == count
 
 
 def test_joint_attention_is_ordinary_attention():

@@ -38,6 +38,7 @@ PER_TOKEN = {"fp32": 1 / 24, "bf16": 1 / 57}
 # way of its weights from memory and the start of a layer's kernels. SmolLM2-135M gives 1/31,000; on an H200 a
 # pass of 280 tokens took no longer than one of 29, and from 1/1,000 to 1/4,000 no call took longer.
 GPU_FLOPS, GPU_BYTES, LAYER_SECONDS = 4e14, 3e12, 0.7e-3
+_passed: set[str] = set()  # kinds of models that passed the trial in this process
 
 
 class PrefixStore:
@@ -71,21 +72,37 @@ def generator_for(
 ) -> Generator:
     """The fast way of writing where the model passes the trial, else transformers' own ``generate``.
 
-    precision: of matrix products on a CPU; the trial is in fp32.
+    precision: of matrix products on a CPU; the trial is in fp32. It tries a model's code and shapes, not its
+    weights: it is held once for each kind in a process.
     """
     before = model.config._attn_implementation
-    if attends_plainly(model.config):
-        joint = JointGenerator(model, stops, rows)
-        if joint.agrees_with(before):
-            if precision == "bf16" and joint.packed:
-                unpack_linears(model)
-                pack_linears(model, rounded=True)
-                joint.rounded = True
-                joint.drafter.per_token = PER_TOKEN[precision]
-            return joint
+    if not attends_plainly(model.config):
+        return PlainGenerator(model, stops, rows, precision)
+    kind = kind_of(model)
+    joint = JointGenerator(model, stops, rows)
+    rounds = precision == "bf16" and joint.packed
+    exactly = joint.packed and not rounds
+    if kind in _passed:
+        if exactly:
+            pack_linears(model)
+    elif joint.agrees_with(before, exactly):
+        _passed.add(kind)
+    else:
         model.set_attn_implementation(before)
         unpack_linears(model)
-    return PlainGenerator(model, stops, rows, precision)
+        return PlainGenerator(model, stops, rows, precision)
+    if rounds:
+        pack_linears(model, rounded=True)
+        joint.rounded = True
+        joint.drafter.per_token = PER_TOKEN[precision]
+    return joint
+
+
+def kind_of(model: Any) -> str:
+    """What a trial depends on: the model's class, its settings and number format, and where it runs."""
+    own = type(model)
+    names = (own.__module__, own.__qualname__, str(model.dtype), model.device.type)
+    return " ".join((*names, model.config.to_json_string()))
 
 
 class JointGenerator:
@@ -264,10 +281,11 @@ class JointGenerator:
         return torch.cat(logits)
 
     @torch.inference_mode()
-    def agrees_with(self, implementation: str) -> bool:
+    def agrees_with(self, implementation: str, packs: bool) -> bool:
         """Trial on a few tokens: the logits equal those of the model's own attention, reading and writing.
 
         A model that calls its attention in another way, or adds to it what ours does not know, fails here.
+        packs: put the model's weights in order first, and leave them so.
         """
         vocabulary = self.model.config.vocab_size
         tokens = [(7 * i * i + 11) % vocabulary for i in range(41)]
@@ -280,7 +298,7 @@ class JointGenerator:
             ]
             expected = torch.cat([self.model(input_ids=ids, use_cache=False).logits[:, -3:] for ids in whole])
             self.model.set_attn_implementation(NAME)
-            if self.packed:
+            if packs:
                 pack_linears(self.model)
             kv = self.rows_kv([0], len(shared), None)
             self.read(kv, [shared])
