@@ -164,6 +164,13 @@ def test_a_strength_that_set_a_picked_is_clear_only_where_set_b_says_so():
     assert "on set A" in few[1]
 
 
+def test_a_checkpoint_picked_after_an_alarm_is_clear_only_where_set_b_says_so():
+    picked = guard(reading("clear"), reading("not_proved")) | {"stopped_at": 4}
+    assert verdict_of(picked)[0] == "not_proved"
+    assert verdict_of(picked | {"check": reading("clear")})[0] == "clear"
+    assert verdict_of(picked | {"stopped_at": None})[0] == "clear"
+
+
 def test_the_advice_names_the_figures_of_the_run(make_bench):
     bench = make_bench(lambda messages: "?")
     stopped = {"stopped_at": 3, "timeline": timeline("clear", "clear", "alarm")}

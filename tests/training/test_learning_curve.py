@@ -43,6 +43,17 @@ def test_without_it_the_facts_say_what_it_would_cost(task_file):
     assert "training.curve: true" in said
 
 
+@pytest.mark.parametrize("guard", [{"stopped_at": 3, "kept": {"scale": 1.0}}, {"kept": {"scale": 0.5}}])
+def test_what_the_guard_cut_short_or_weakened_is_no_point_of_a_curve(guard, tmp_path, make_example):
+    from types import SimpleNamespace
+
+    items = tuple(map(make_example, range(12)))
+    bench = SimpleNamespace(parts=SimpleNamespace(selection=items, train=items), seed=0)
+    whole = SimpleNamespace(facts=lambda: {"guard": {"stopped_at": None, **guard}})
+    found = learning_curve.learning_curve(bench, tmp_path, whole, lambda some: pytest.fail("trained"))
+    assert "the guard ended the training or weakened" in found["not_measured"]
+
+
 def rung_of(decision):
     (rung,) = [one for one in decision.to_json()["rungs"] if one["rung"] == "lora"]
     return rung

@@ -266,21 +266,21 @@ def best_point(
 def verdict_of(guard: Mapping[str, Any]) -> tuple[str, str]:
     """``clear``, ``not_proved`` or ``failed`` for what is handed over, and why.
 
-    A strength that was picked for being clear on set A is clear only where set B, which picked nothing, says
-    so too.
+    A strength, or after an alarm a checkpoint, that was picked for being clear on set A is clear only where
+    set B, which picked nothing, says so too.
     """
     kept, check = guard["kept"], guard["check"]
     readings = [("set A", kept.get("reading")), ("set B", check)]
-    repaired = kept.get("scale", 1.0) < 1
+    picked = kept.get("scale", 1.0) < 1 or guard.get("stopped_at") is not None
     for place, reading in readings:
         if reading and reading["outcome"] == "alarm":
             return (
                 "failed",
                 f"{drop_in_words(reading)} on {place}, more than {100 * guard['max_relative_drop']:g} %",
             )
-    if repaired:
+    if picked:
         readings.reverse()
-    for place, reading in readings[:1] if repaired else readings:
+    for place, reading in readings[:1] if picked else readings:
         if reading and reading["outcome"] == "clear":
             return "clear", f"{drop_in_words(reading)} on {place}"
     seen = guard["smallest_visible_drop"]

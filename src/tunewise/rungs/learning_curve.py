@@ -58,6 +58,8 @@ def learning_curve(bench: Workbench, home: Path, whole: PromptCandidate, build: 
     found = checkpoints.read_json(home / FILE)
     if found is not None and found["mark"] == mark:
         return {name: value for name, value in found.items() if name != "mark"}
+    if (why := weakened(facts)) is not None:
+        return {"not_measured": f"whether more rows would help is unknown: {why}"}
     if not items:
         return {"not_measured": "whether more rows would help is unknown: there are no selection items"}
     rows = shuffled(bench)
@@ -79,6 +81,14 @@ def learning_curve(bench: Workbench, home: Path, whole: PromptCandidate, build: 
     checkpoints.write_json(home / FILE, {"mark": mark, **curve})
     shutil.rmtree(home / "curve", ignore_errors=True)
     return curve
+
+
+def weakened(facts: Mapping[str, Any]) -> str | None:
+    """Why the whole build is no point of a curve, whose parts are trained to their end and not repaired."""
+    guard = facts.get("guard") or {}
+    if guard.get("stopped_at") is not None or guard.get("kept", {}).get("scale", 1.0) < 1:
+        return "the guard ended the training or weakened what it made, and parts of the rows are not guarded"
+    return None
 
 
 def shuffled(bench: Workbench) -> list[Example]:
