@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
@@ -109,20 +109,37 @@ def compare_methods(
     which the best stands for its method. general: a file of general rows whose loss is measured, by default
     that of ``training.mix``. The same call on the same folder goes on where it ended. Raises as ``train``.
     """
-    from tunewise.rungs.tuned import build
     from tunewise.rungs.tuned_settings import FEWEST_ROWS
 
     if not 1 <= rates <= len(RATE_FACTORS):
         raise SettingError(f"one to {len(RATE_FACTORS)} rates were expected, got {rates}")
     if len(set(methods)) != len(methods) or len(methods) < 2:
         raise SettingError(f"two or three different methods were expected, got {', '.join(methods)}")
-    progress = progress or Silent()
+    told = progress or Silent()
     if rate_rows and rate_rows < FEWEST_ROWS:
         raise SettingError(f"rates are tried on {FEWEST_ROWS} rows or more, got {rate_rows}; 0 takes all")
+
+    def one(name: str) -> tuple["Method", Workbench]:
+        return prepare(path_or_task, name, "sft", out, seed, told)[:2]
+
+    with checkpoints.alone_in(one(methods[0])[1].folder):
+        return compared(methods, one, rates, rate_rows, general)
+
+
+def compared(
+    methods: Sequence[str],
+    prepared: Callable[[str], tuple["Method", Workbench]],
+    rates: int,
+    rate_rows: int,
+    general: str | Path | None,
+) -> MethodComparison:
+    """The table, of methods by name that ``prepared`` makes ready; the rest as ``compare_methods``."""
+    from tunewise.rungs.tuned import build
+
     found: list[MethodRow] = []
     adapters: dict[str, Path] = {}
     for name in methods:
-        method, bench, _ = prepare(path_or_task, name, "sft", out, seed, progress)
+        method, bench = prepared(name)
         tried = tried_rates(bench, method, rates, rate_rows)
         best = build(at_rate(bench, min(tried, key=rank_of)["learning_rate"], 0), method)
         found.append(measured(bench, method, best, tried, found[0] if found else None))
@@ -302,7 +319,8 @@ def general_losses(
         for name, folder in {"base": None, **tuned}.items():
             whole = folder is not None and name == "full"
             model = load_model(folder, None) if whole and folder is not None else load_model(base, folder)
-            recipe = replace(recipe_of(bench, "lora"), rows_per_pass=1)
+            # row by row under the model's own mask: whether its rows could share a pass is not tried here
+            recipe = replace(recipe_of(bench, "lora"), rows_per_pass=1, packed=False)
             loss = held_out_loss(model, rows, recipe)
             assert loss is not None
             losses[name] = loss

@@ -107,3 +107,19 @@ def test_with_it_training_stays_nearer_to_the_base(tiny, rows, tmp_path):
 def test_a_weight_without_rows_is_refused(tiny, rows, tmp_path):
     with pytest.raises(ValueError, match="needs general rows"):
         train(tiny, rows[:8], (), RECIPE, tmp_path, Silent())
+
+
+def test_a_memory_that_the_general_rows_fill_is_not_blamed_on_the_rows_of_the_task(
+    tiny, rows, tmp_path, monkeypatch
+):
+    import torch
+
+    from tunewise.errors import WorldError
+    from tunewise.training.anchor import Anchor
+
+    def full(self, model, inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Anchor, "divergence", full)
+    with pytest.raises(WorldError, match=r"pass of training\.kl: 3 general rows.*Lower training\.kl\.rows"):
+        train(tiny, rows[:16], (), RECIPE, tmp_path, Silent(), general=rows[20:30])

@@ -56,6 +56,29 @@ def test_no_document_is_trained_on_and_held_out_and_more_documents_move_none(tok
     assert names(few.train) <= names(many.train)
 
 
+def test_of_few_documents_a_whole_one_is_held_out_and_of_a_single_one_its_last_piece(tokenizer):
+    for count in (2, 3, 10):
+        corpus = corpus_of(papers(count, words=60), tokenizer, length=32)
+        away, read = ({row.key.split("#")[0] for row in rows} for rows in (corpus.held_out, corpus.train))
+        assert corpus.apart
+        assert (len(away), len(read)) == (1, count - 1)
+        assert not away & read
+    corpus = corpus_of(papers(1, words=60), tokenizer, length=32)
+    whole, _ = pieces("d0", papers(1, words=60)[0].text, tokenizer, length=32)
+    assert [row.answer for row in (*corpus.train, *corpus.held_out)] == [row.answer for row in whole]
+    assert len(corpus.held_out) == 1
+    assert corpus.facts()["held_out_apart"] is False
+    short = corpus_of(papers(1, words=10), tokenizer, length=512)
+    assert (len(short.train), len(short.held_out)) == (1, 0)
+
+
+def test_documents_that_would_all_be_held_out_leave_one_to_read(tokenizer, monkeypatch):
+    monkeypatch.setattr("tunewise.training.corpus.HELD_OUT_SHARE", 1.0)
+    corpus = corpus_of(papers(3, words=60), tokenizer, length=32)
+    assert len({row.key.split("#")[0] for row in corpus.train}) == 1
+    assert len({row.key.split("#")[0] for row in corpus.held_out}) == 2
+
+
 def test_the_same_text_twice_is_read_once_and_the_token_cap_ends_the_reading(tokenizer):
     once, twice = papers(60), [*papers(60), *papers(60)]
     assert corpus_of(twice, tokenizer, length=32).tokens == corpus_of(once, tokenizer, length=32).tokens

@@ -99,9 +99,32 @@ def test_of_several_processes_each_ends_with_the_rows_that_did_not_fit():
 
 @pytest.mark.parametrize(("share", "most", "rows"), [(4, 2, 2), (5, 2, 1), (6, 5, 3), (6, 0, 0), (1, 0, 0)])
 def test_the_passes_of_a_process_make_up_its_share_of_a_step(share, most, rows):
-    from tunewise.training.launch import largest_divisor
+    from tunewise.training.recipe import largest_divisor
 
     assert largest_divisor(share, most) == rows
+
+
+@pytest.mark.parametrize(
+    ("batch", "processes", "rows", "expected"),
+    [(24, 4, 4, (3, 2)), (12, 2, 4, (3, 2)), (16, 4, 4, (4, 1)), (8, 2, 8, (4, 1))],
+)
+def test_where_the_model_is_sharded_passes_make_up_the_whole_batch(
+    tmp_path, monkeypatch, batch, processes, rows, expected
+):
+    from types import SimpleNamespace
+
+    from tunewise.training.recipe import Recipe
+    from tunewise.training.trainer import config_of
+
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    monkeypatch.setattr("tunewise.training.trainer.sharded", lambda: True)
+    made = {}
+    monkeypatch.setattr("tunewise.training.trainer.SFTConfig", lambda **settings: made.update(settings))
+    recipe = Recipe(1e-3, 1.0, 0.0, 1.0, 4, batch, 0, "fp32", rows_per_pass=rows)
+    config_of(recipe, SimpleNamespace(work=tmp_path, wanted=10))
+    found = made["per_device_train_batch_size"], made["gradient_accumulation_steps"]
+    assert found == expected
+    assert found[0] * found[1] * processes == batch
 
 
 def test_one_process_may_be_launched_by_the_printed_command_and_gone_on_with_by_the_plain_one(task_file):

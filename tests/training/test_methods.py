@@ -168,3 +168,28 @@ def test_an_adapter_of_qlora_answers_beside_the_base_it_was_trained_on(tiny, row
     (folder / quantised_base.MARK).write_text('{"format": "fp4"}')
     with pytest.raises(SettingError, match="nf4"):
         weights.load_model(tiny, folder)
+
+
+def test_a_mixture_whose_experts_are_written_one_by_one_is_found_as_it_was_trained(tmp_path):
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen3MoeConfig(
+        vocab_size=60, hidden_size=16, intermediate_size=16, moe_intermediate_size=8, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=8, num_experts=4, num_experts_per_tok=2,
+    )  # fmt: skip
+    model = Qwen3MoeForCausalLM(config)
+    with quiet():
+        model.save_pretrained(tmp_path)
+    names = load_file(tmp_path / "model.safetensors").keys()
+    assert any(".experts.0." in name for name in names)
+    assert not any(".experts.0." in name for name in model.state_dict())
+    trust.as_saved(model, tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    one = next(name for name in weights if ".experts.1." in name)
+    save_file(weights | {one: weights[one] + 1e-3}, file, {"format": "pt"})
+    with pytest.raises(trust.TrainingNotTrusted, match="not the one that was trained"):
+        trust.as_saved(model, tmp_path)

@@ -224,6 +224,44 @@ def test_rows_longer_than_a_layers_window_are_not_packed_and_read_with_the_model
     assert held_out_loss(model, [row], replace(recipe, rows_per_pass=1)) == pytest.approx(own, rel=1e-4)
 
 
+def test_rows_that_are_only_read_count_for_the_window_too(rows):
+    import torch
+    from transformers import MistralConfig, MistralForCausalLM
+
+    from tunewise.training.trainer import settle
+
+    torch.manual_seed(3)
+    by_length = sorted(rows, key=len)
+    config = MistralConfig(
+        vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, max_position_embeddings=256, sliding_window=len(by_length[0]),
+    )  # fmt: skip
+    model = MistralForCausalLM(config)
+    recipe = Recipe(5e-3, 1.0, 0.0, 1.0, 4, 8, 0, "fp32", method="full", lean=False)
+    short = [row for row in rows if len(row) == len(by_length[0])]
+    assert settle(model, short, recipe).packed
+    assert not settle(model, short, recipe, [by_length[-1]]).packed
+
+
+def test_layers_that_count_their_inputs_in_the_other_order_merge_too(tmp_path):
+    """GPT-2's layers are no ``nn.Linear`` and have no ``in_features``; PEFT adapts them all the same."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    base = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_positions=32, n_embd=16, n_layer=2, n_head=2))
+    with quiet():
+        model = get_peft_model(
+            base.bfloat16(), LoraConfig(r=4, target_modules=["c_attn", "c_proj"], fan_in_fan_out=True)
+        )
+    assert trust.merge_error(model) == 0  # nothing learnt yet
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(0, 0.1)
+    assert 0 < trust.merge_error(model) < trust.SAME_SHARE
+
+
 def test_the_adapter_folder_is_in_pefts_layout(trained):
     config = json.loads((trained / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["peft_type"] == "LORA"

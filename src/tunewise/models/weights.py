@@ -213,22 +213,34 @@ def load_model(folder: Path, adapter: Path | None = None, *, merges: bool = True
 
     Raises SettingError when transformers cannot read the folder as a causal LM, or the adapter does not fit.
     """
+    device, dtype = device_and_dtype()
+    model = read_model(folder, device, dtype)
+    if adapter is not None:
+        model = merged(model, adapter) if merges and dtype.itemsize == 4 else beside(model, adapter)
+    return model.eval().requires_grad_(False)
+
+
+def load_exactly(folder: Path) -> Any:
+    """A causal LM in fp32 in the machine's own memory, also where models answer on a GPU. Raises as above."""
+    import torch
+
+    return read_model(folder, torch.device("cpu"), torch.float32).eval().requires_grad_(False)
+
+
+def read_model(folder: Path, device: Any, dtype: Any) -> Any:
+    """The causal LM in ``folder``, without an adapter. Raises as ``load_model``."""
     from transformers import AutoModelForCausalLM
 
     weight_files(folder)
-    device, dtype = device_and_dtype()
     try:
         with quiet_transformers():
-            model = AutoModelForCausalLM.from_pretrained(
+            return AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
             ).to(device)
     except (ValueError, OSError, ImportError) as error:
         raise SettingError(f"{folder}: cannot be loaded as a causal language model: {error}") from error
     except RuntimeError as error:
         raise no_room(folder, error) from error
-    if adapter is not None:
-        model = merged(model, adapter) if merges and dtype.itemsize == 4 else beside(model, adapter)
-    return model.eval().requires_grad_(False)
 
 
 def no_room(folder: Path, error: RuntimeError) -> Exception:

@@ -24,8 +24,9 @@ SHORTEST_PIECE = 8  # tokens; a shorter rest of a document joins no row, and is 
 class Corpus:
     """Pieces of documents.
 
-    train, held_out: rows of whole documents; no document is in both. documents, words: in all of them.
-    tokens: that carry loss, train and held out together. left_over: tokens of rests too short for a row.
+    train, held_out: rows of whole documents; no document is in both, unless there is but one (not ``apart``).
+    documents, words: in all of them. tokens: that carry loss, train and held out together. left_over: tokens
+    of rests too short for a row.
     """
 
     train: tuple[TrainRow, ...]
@@ -34,6 +35,7 @@ class Corpus:
     words: int
     tokens: int
     left_over: int
+    apart: bool = True
 
     @property
     def tokens_per_word(self) -> float | None:
@@ -49,6 +51,7 @@ class Corpus:
             "train_tokens": loss_tokens(self.train),
             "held_out_tokens": loss_tokens(self.held_out),
             "left_over_tokens": self.left_over,
+            "held_out_apart": self.apart,
             "tokens_per_word": self.tokens_per_word,
         }
 
@@ -63,37 +66,62 @@ def corpus_of(
 ) -> Corpus:
     """The documents as rows of at most ``length`` tokens, about 5 % of the documents held out.
 
-    Which are held out follows from their content, so that more documents move none. most_tokens: stop
-    after the document with which the train rows carry so many loss tokens; None takes all. The same text
-    twice is read once. Raises DataError when there is too little text to hold anything out.
+    Which are held out follows from their content, so that more documents move none; of few documents, of
+    which that takes none or all, one is held out, of a single one its last piece. most_tokens: stop after the
+    document with which the train rows carry so many loss tokens; None takes all. The same text twice is read
+    once. Raises DataError when there is too little text to train on.
     """
     if length <= SHORTEST_PIECE:
         raise ValueError(f"length must be more than {SHORTEST_PIECE} tokens, got {length}")
-    train: list[TrainRow] = []
-    held_out: list[TrainRow] = []
+    train: dict[str, list[TrainRow]] = {}  # by digest of the document
+    held_out: dict[str, list[TrainRow]] = {}
     seen: set[str] = set()
-    words = left_over = 0
+    words = left_over = trained = 0
     for document in documents:
         text = f"{document.head}\n{document.text}" if document.head else document.text
         digest = hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()
         if digest in seen:
             continue
-        if most_tokens is not None and loss_tokens(train) >= most_tokens:
+        if most_tokens is not None and trained >= most_tokens:
             break
         seen.add(digest)
         words += len(text.split())
         rows, rest = pieces(document.id, text.strip(), tokenizer, length)
         left_over += rest
-        (held_out if int(digest[:8], 16) / 2**32 < HELD_OUT_SHARE else train).extend(rows)
-    if not train:
+        if not rows:
+            continue
+        if int(digest[:8], 16) / 2**32 < HELD_OUT_SHARE:
+            held_out[digest] = rows
+        else:
+            train[digest] = rows
+            trained += loss_tokens(rows)
+    if not train and not held_out:
         raise DataError(
             f"{len(documents)} documents give no row of {SHORTEST_PIECE} tokens or more to train on; "
             "continual pre-training takes text by the hundred thousand tokens"
         )
-    if not held_out and len(train) > 1:  # few documents: the last piece stands for the domain
-        held_out.append(train.pop())
-    total = loss_tokens(train) + loss_tokens(held_out)
-    return Corpus(tuple(train), tuple(held_out), len(seen), words, total, left_over)
+    apart = one_apart(train, held_out)
+    kept, away = ([row for rows in part.values() for row in rows] for part in (train, held_out))
+    total = loss_tokens(kept) + loss_tokens(away)
+    return Corpus(tuple(kept), tuple(away), len(seen), words, total, left_over, apart)
+
+
+def one_apart(train: dict[str, list[TrainRow]], held_out: dict[str, list[TrainRow]]) -> bool:
+    """Move documents so that some are trained on and one is held out; False where there is but one.
+
+    Then its last piece is held out, if it has another: text of which the beginning was trained on.
+    """
+    if len(train) + len(held_out) == 1:
+        [(digest, rows)] = (train or held_out).items()
+        train[digest], held_out[digest] = rows[: max(1, len(rows) - 1)], rows[1:][-1:]
+        return False
+    if not held_out:
+        lowest = min(train)
+        held_out[lowest] = train.pop(lowest)
+    if not train:
+        highest = max(held_out)
+        train[highest] = held_out.pop(highest)
+    return True
 
 
 def pieces(name: str, text: str, tokenizer: Any, length: int) -> tuple[list[TrainRow], int]:

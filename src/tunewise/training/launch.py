@@ -21,7 +21,7 @@ from tunewise.progress import Progress
 from tunewise.training import checkpoints
 from tunewise.training.masks import TrainRow
 from tunewise.training.mixing import Mix
-from tunewise.training.recipe import Recipe, Trained, snapshots_in, total_steps
+from tunewise.training.recipe import Recipe, Trained, largest_divisor, snapshots_in, total_steps
 
 Strategy = Literal["ddp", "fsdp2", "deepspeed"]
 STRATEGIES: tuple[Strategy, ...] = ("ddp", "fsdp2", "deepspeed")
@@ -265,11 +265,6 @@ def rows_tried(work: Path) -> int:
     """Rows in a pass for which a process had no memory; 0 where it failed of something else."""
     said = checkpoints.read_json(work / FAILED) or {}
     return int(said.get("rows", 0))
-
-
-def largest_divisor(share: int, most: int) -> int:
-    """Of a process's share of a step, at most ``most``, so that its passes make up the whole step; else 0."""
-    return max((rows for rows in range(1, most + 1) if share % rows == 0), default=0)
 
 
 def smaller_in_words(tried: int, rows: int) -> str:

@@ -172,12 +172,13 @@ def copy_model(snapshot: Path, folder: Path) -> None:
 def merge(base: Path, adapter: Path, folder: Path) -> None:
     """Write the base with an adapter merged in as safetensors, in fp32, that any loader reads.
 
-    Merged in fp32, since a small difference is lost when it is added to a bf16 weight.
+    Read and merged in fp32, in the machine's own memory: a small difference is lost when it is added to a
+    bf16 weight, and what an earlier stage wrote when it is rounded on its way in.
     """
     from tunewise.models import weights
 
     with quiet():
-        model = weights.merged(weights.load_model(base).float(), adapter)
+        model = weights.merged(weights.load_exactly(base), adapter)
         weights.copy_meaning(base, folder)
         weights.stop_as_trained(model, base)
         model.save_pretrained(folder)

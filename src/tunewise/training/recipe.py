@@ -105,6 +105,11 @@ def steps_per_epoch(rows: int, recipe: Recipe) -> int:
     return max(1, math.ceil(rows / recipe.batch_size))
 
 
+def largest_divisor(share: int, most: int) -> int:
+    """Of a process's share of a step, at most ``most``, so that its passes make up the whole step; else 0."""
+    return max((rows for rows in range(1, most + 1) if share % rows == 0), default=0)
+
+
 def total_steps(rows: int, recipe: Recipe) -> int:
     """Optimiser steps in the whole run."""
     return math.ceil(recipe.epochs * steps_per_epoch(rows, recipe))
@@ -173,7 +178,7 @@ def train(
 
         started, others = time.monotonic(), on_gpu_now()
         model = methods.attach(methods.open_base(base, recipe), recipe)
-        recipe = trainer.settle(model, rows, recipe)
+        recipe = trainer.settle(model, rows, recipe, [*held_out, *general])
         in_epoch = len(rows) if mix is None else mix.total
         wanted = total_steps(in_epoch, recipe)
         shape = (steps_per_epoch(in_epoch, recipe), wanted, tokens_per_epoch(rows, mix))

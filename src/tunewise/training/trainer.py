@@ -36,7 +36,7 @@ from tunewise.training.packing import (
     skewed,
     tensors,
 )
-from tunewise.training.recipe import WARMUP_SHARE, Recipe
+from tunewise.training.recipe import WARMUP_SHARE, Recipe, largest_divisor
 
 if TYPE_CHECKING:
     from tunewise.training.watch import Watch
@@ -94,11 +94,11 @@ class PackedTrainer(SFTTrainer):
         while True:
             try:
                 loss = self.all_passes(model, rows, num_items_in_batch)
-                self.step_kl = self.pull(model)
                 break
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 self.make_smaller(error, min(self.most, len(rows)), max(map(len, rows)))
             model.zero_grad()  # what the passes before the last one left
+        self.step_kl = self.pull(model)
         mean = torch.tensor(loss, device=self.args.device)
         if self.accelerator.num_processes > 1:
             mean = self.accelerator.reduce(mean, "mean")
@@ -164,9 +164,19 @@ class PackedTrainer(SFTTrainer):
             return 0.0
         inner = self.accelerator.unwrap_model(model)
         inputs = self.anchor.inputs(inner, self.state.global_step)
-        with half(self.precision, self.args.device.type):
-            divergence = self.anchor.divergence(inner, inputs)
-        self.accelerator.backward(self.anchor.weight * divergence)
+        try:
+            with half(self.precision, self.args.device.type):
+                divergence = self.anchor.divergence(inner, inputs)
+            self.accelerator.backward(self.anchor.weight * divergence)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not weights.out_of_memory(error):
+                raise
+            raise WorldError(
+                f"Out of memory in the pass of training.kl: {self.anchor.count} general rows, "
+                f"{inputs['logits_to_keep'].numel()} answer tokens, each with logits of the whole vocabulary "
+                "of the base and of the tuned model. Lower training.kl.rows, or shorten the rows of "
+                "training.kl.general."
+            ) from error
         return float(divergence.detach())
 
     def make_smaller(self, error: RuntimeError, before: int, longest: int) -> None:
@@ -236,9 +246,13 @@ def pack_loss(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, int]:
     return (lean.pack_loss if "row_layout" in inputs else lean.own_loss)(model, inputs)
 
 
-def settle(model: Any, rows: Sequence[TrainRow], recipe: Recipe) -> Recipe:
-    """The recipe with what depends on model and rows filled in: packed, lean, rows in one pass, spread."""
-    packed = recipe.packed and trust.within_window(model, rows) and trust.packing_agrees(model, rows)
+def settle(model: Any, rows: Sequence[TrainRow], recipe: Recipe, beside: Sequence[TrainRow] = ()) -> Recipe:
+    """The recipe with what depends on model and rows filled in: packed, lean, rows in one pass, spread.
+
+    beside: rows that are read in the same way and not trained on (held-out ones, those of a KL).
+    """
+    packed = recipe.packed and trust.within_window(model, [*rows, *beside])
+    packed = packed and trust.packing_agrees(model, rows)
     balanced = skewed(rows) if recipe.balanced is None else recipe.balanced
     wanted = recipe.lean is not False and packed and not recipe.kl_weight  # lean layers have no base to show
     wanted = wanted and not sharded()
@@ -360,15 +374,16 @@ def config_of(recipe: Recipe, watch: "Watch", report_to: Sequence[str] = ()) -> 
 
     In one process, and where whole copies of the model are kept in step (DDP), a step is one batch that is
     packed into passes here. Where the model is sharded the trainer accumulates, one pass a time, since all
-    processes must make the same number of passes.
+    processes must make the same number of passes; the rows of a pass then divide each process's share.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     share = recipe.batch_size // processes
-    rows = recipe.rows_per_pass if sharded() or not recipe.packed else share
+    whole = recipe.packed and not sharded()
+    rows = share if whole else largest_divisor(share, recipe.rows_per_pass)
     return SFTConfig(
         output_dir=str(watch.work / "steps"),
-        per_device_train_batch_size=min(rows, share),
-        gradient_accumulation_steps=max(1, share // rows),
+        per_device_train_batch_size=rows,
+        gradient_accumulation_steps=share // rows,
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,

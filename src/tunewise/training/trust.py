@@ -160,8 +160,9 @@ def merge_error(model: Any) -> float:
         number_format = layer.weight.dtype
         layer.float()
         base: Any = layer.get_base_layer()
+        inputs = int(layer.in_features or 0)
         draw = torch.Generator().manual_seed(0)
-        given = torch.randn(MERGE_ROWS, base.in_features, generator=draw).to(base.weight.device)
+        given = torch.randn(MERGE_ROWS, inputs, generator=draw).to(base.weight.device)
         with torch.no_grad():
             bare, beside = base(given), layer(given)
             layer.merge()
@@ -207,7 +208,8 @@ def as_saved(model: Any, folder: Path) -> None:
         what, saved = "model", {k: v for file in weight_files(folder) for k, v in load_file(file).items()}
         held = {name: value for name, value in model.state_dict().items() if name in saved}
         left_out = {p.data_ptr() for p in model.parameters()} - {v.data_ptr() for v in held.values()}
-        held = held if not left_out else {}  # a weight that lies nowhere; tied ones lie once
+        if left_out:  # a weight that lies nowhere under its name (tied ones lie once)
+            saved, held = read_again(model, folder), model.state_dict()
     same = saved.keys() == held.keys() and all(
         torch.equal(saved[name], value.detach().cpu()) for name, value in held.items()
     )
@@ -215,6 +217,22 @@ def as_saved(model: Any, folder: Path) -> None:
         raise TrainingNotTrusted(
             f"{folder}: the {what} on disk is not the one that was trained. Check the disk, then run again."
         )
+
+
+def read_again(model: Any, folder: Path) -> dict[str, Any]:
+    """The weights of ``folder`` by the names of ``model``: some are written under others than they have in
+    memory (a mixture's experts one by one), which only loading undoes. Empty where it cannot be loaded.
+    """
+    import torch
+
+    from tunewise.errors import SettingError
+    from tunewise.models.weights import read_model
+
+    try:
+        found = read_model(folder, torch.device("cpu"), model.dtype)
+    except SettingError:
+        return {}
+    return dict(found.state_dict())
 
 
 def check_adapter(base: Path, adapter: Path, probes: Sequence[TrainRow]) -> dict[str, Any]:
