@@ -6,11 +6,10 @@ from typing import Any
 
 from tunewise.errors import DataError
 from tunewise.models.door import Door
-from tunewise.rungs.prompt import BYTES_PER_TOKEN, layout_of, place_of, prompt_tokens
+from tunewise.rungs.prompt import BYTES_PER_TOKEN, layout_of, prompt_tokens, too_long
 from tunewise.rungs.rung import Workbench
 
 SAMPLE = 40  # rows whose tokens are counted for the plan
-TEMPLATE_BYTES = 64  # what a chat template may add around a turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +58,6 @@ class Lengths:
 
 def refuse_too_long(bench: Workbench) -> None:
     """Raise DataError, naming every row to be answered whose bare prompt leaves no room for an answer."""
-    window = bench.door.context_window
-    if window is None:
-        return
-    layout = layout_of(bench)
-    room = window - layout.decoding.max_new_tokens
-    found = []
-    for example in (*bench.parts.selection, *bench.parts.certification):
-        messages = layout.messages(example.turns, (), ())
-        # a token is at least one byte, so short rows need no counting
-        if sum(len(m.content.encode()) + TEMPLATE_BYTES for m in messages) > room:
-            size = prompt_tokens(bench.door, messages)
-            if size > room:
-                found.append(f"{place_of(example)}: the prompt has {size} tokens")
-    if found:
-        more = f"\n  ... and {len(found) - 10} more" if len(found) > 10 else ""
-        raise DataError(
-            f"the model's context window of {window} tokens has no room for the answer (max_new_tokens"
-            f" {layout.decoding.max_new_tokens}) after these prompts:\n  "
-            + "\n  ".join(found[:10])
-            + more
-            + "\nShorten or drop these rows, lower decoding.max_new_tokens, or take a model with a longer"
-            " window."
-        )
+    said = too_long(bench.door, layout_of(bench), (*bench.parts.selection, *bench.parts.certification))
+    if said is not None:
+        raise DataError(said)

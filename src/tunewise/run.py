@@ -183,7 +183,15 @@ class Run:
                 if isinstance(fact.get("selection_score"), float)
             },
             refusals=self.refusals,
+            make_room=self.let_go_of_weights,
         )
+
+    def let_go_of_weights(self) -> None:
+        """Have all doors to weights on this machine close; what is behind a network stays open."""
+        named = (self.door, self.teacher_door, self.judge_door)
+        for door in (*named, *(candidate.door for candidate in self.candidates.values())):
+            if door is not None and door.host is None:
+                door.close()
 
     def build(self, rung: Rung, bench: Workbench) -> Candidate:
         """Build one rung, or find it as an earlier, interrupted run left it. Raises NotBuilt as it does."""

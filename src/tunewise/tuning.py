@@ -4,6 +4,7 @@ What it trains is what the rung of the same name trains: the same prompt, recipe
 checkpoint.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tunewise.api import Opened, open_task, with_guard, write_json
 from tunewise.errors import DataError, SettingError
 from tunewise.progress import Progress, Silent
+from tunewise.rungs.prompt import layout_of, too_long
 from tunewise.rungs.rung import Workbench
 
 if TYPE_CHECKING:
@@ -118,14 +120,16 @@ def train(
     method: ``lora``, ``qlora`` or ``full``; by default ``tune.method``, else ``lora``. stage: ``sft``, or
     ``cpt``, which reads the task's documents, or ``cpt+sft``: both, the second only when the first passed
     (else GateClosed). out: the folder (``runs/NAME/train``); the same call on the same folder goes on from
-    the last checkpoint; with other data, base or settings it is refused (RunError says which differ), other
-    library versions are warned of. guard: ``on``, ``full`` or ``off``, in place of ``guard.mode``. curve:
-    train on 25 and 50 % of the rows too (as ``training.curve``). launch: more processes. mlflow: a store that
-    loss and figures are written to as well (``tracking``). report_to: trackers that TRL reports every step to
-    (wandb, tensorboard, ...), in one process. Raises UserError for what the user can mend, before anything is
-    trained, and WorldError for what ended the run; checkpoints are kept.
+    the last checkpoint; with other data, base or settings, or while another training is at work in it, it is
+    refused (RunError says why); other library versions are warned of. guard: ``on``, ``full`` or ``off``, in
+    place of ``guard.mode``. curve: train on 25 and 50 % of the rows too (as ``training.curve``). launch: more
+    processes. mlflow: a store that loss and figures are written to as well (``tracking``). report_to:
+    trackers that TRL reports every step to (wandb, tensorboard, ...), in one process. Raises UserError for
+    what the user can mend, before anything is trained, and WorldError for what ended the run; checkpoints are
+    kept.
     """
     from tunewise.tracking import mlflow_run
+    from tunewise.training.checkpoints import alone_in
     from tunewise.tuning_stages import known_stage, run_stage
 
     notes = Notes(progress or Silent())
@@ -140,12 +144,14 @@ def train(
     found = causes_of(bench, chosen, stage)
     for cause in found:
         notes.tell("note", text=f"{chosen}: {cause['says']}")
-    if mlflow is None:
-        folder, facts = run_stage(bench, chosen, known, trainer)
-    else:
-        with mlflow_run(mlflow, opened.task.name, f"{chosen} {stage}", notes) as told:
-            folder, facts = run_stage(replace(bench, progress=told), chosen, known, trainer)
-            told.finish(facts)
+    several = launch is not None and launch.nodes > 1  # each of which starts its own processes here
+    with contextlib.nullcontext() if several else alone_in(bench.folder):
+        if mlflow is None:
+            folder, facts = run_stage(bench, chosen, known, trainer)
+        else:
+            with mlflow_run(mlflow, opened.task.name, f"{chosen} {stage}", notes) as told:
+                folder, facts = run_stage(replace(bench, progress=told), chosen, known, trainer)
+                told.finish(facts)
     run = TrainingRun(
         opened.task.name,
         chosen,
@@ -185,7 +191,6 @@ def show(
 
     Raises what ``train`` would raise before its first step, but for what loaded weights or the disk show.
     """
-    from tunewise.rungs.prompt import layout_of
     from tunewise.rungs.tuned_rows import check_before, prepared
     from tunewise.rungs.tuned_settings import recipe_of
     from tunewise.training import methods
@@ -242,6 +247,7 @@ def launch_command(
     """
     from tunewise.rungs.tuned_settings import recipe_of
     from tunewise.training import methods
+    from tunewise.training.checkpoints import alone_in
     from tunewise.training.launch import Launched, Rehearsal
     from tunewise.tuning_stages import known_stage, run_stage
 
@@ -250,7 +256,8 @@ def launch_command(
     check_launch(launch, bench)
     methods.check(base_of(bench).folder, recipe_of(bench, chosen))
     try:
-        run_stage(with_curve(bench, False), chosen, known_stage(stage), Launched(launch, rehearsing=True))
+        with alone_in(bench.folder):
+            run_stage(with_curve(bench, False), chosen, known_stage(stage), Launched(launch, rehearsing=True))
     except Rehearsal as found:
         due = "cpt" if Path(found.plan["job"]).parent.parent.name == "cpt" else "sft"
         watch = bench.task.guard
@@ -321,6 +328,9 @@ def prepare(
         raise DataError(f"train: {blocked}")
     if (reason := cannot_run(bench, known)) is not None:
         raise SettingError(f"nothing can be trained: {reason}")
+    items = (*bench.parts.selection, *bench.parts.certification)
+    if known != "cpt" and (said := too_long(base_of(bench), layout_of(bench), items)) is not None:
+        raise DataError(said)
     return chosen, bench, opened
 
 

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 
+from tunewise.data import Message
 from tunewise.errors import DataError
 from tunewise.evidence.records import Score
 from tunewise.models.door import Answer
@@ -138,6 +139,43 @@ def test_other_train_rows_start_the_training_anew(make_bench):
     facts = Lora().build(replace(bench, parts=fewer)).facts()
     assert facts["rows"] == 12
     assert Lora().build(bench).door.fingerprint == first
+
+
+def test_an_item_beyond_the_window_of_the_tuned_model_ends_the_build_before_it_trains(
+    make_bench, monkeypatch
+):
+    from tunewise.ladder import NotBuilt
+
+    bench = make_bench()
+    long = replace(bench.parts.certification[0], turns=(Message("user", "pub " * 260),))
+    parts = replace(bench.parts, certification=(long,))
+    monkeypatch.setattr(tuned, "train_and_choose", lambda *args: pytest.fail("trained"))
+    with pytest.raises(NotBuilt, match="256 tokens, has no room for the answer"):
+        Lora().build(replace(bench, parts=parts))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_weights_that_answered_before_are_let_go_of_before_the_training(
+    tiny, make_example, tmp_path, monkeypatch
+):
+    import json
+
+    import tunewise
+    from tunewise.models import local
+    from tunewise.training import trainer
+
+    rows = [{"input": e.input, "output": e.answer} for e in map(make_example, range(120))]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "task.yaml").write_text(
+        "name: towns\ninstruction: name and town\nmetric: exact\ntarget: 0.9\nexamples: rows.jsonl\n"
+        f"decoding: {{max_new_tokens: 4}}\nmodel: {tiny}\n"
+        "training: {epochs: 1, learning_rate: 0.005, lora_rank: 4, curve: false}\n"
+    )
+    held, run = [], trainer.run
+    monkeypatch.setattr(trainer, "run", lambda *args: held.append(len(local._loaded)) or run(*args))
+    decision = tunewise.decide(tmp_path / "task.yaml", out=tmp_path / "run", rungs=["zero-shot", "lora"])
+    assert held == [0]
+    assert [rung.rung for rung in decision.rungs if rung.evidence is not None] == ["zero-shot", "lora"]
 
 
 def test_a_certification_row_among_the_train_rows_is_refused(make_bench):

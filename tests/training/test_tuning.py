@@ -129,6 +129,47 @@ def test_rows_that_lose_the_beginning_of_their_prompt_are_trained_on_and_counted
     assert "lose the beginning of their prompt" in note
 
 
+def test_items_that_the_tuned_model_could_not_be_asked_are_named_before_the_training(task_file):
+    path = task_file()
+    file = path.parent / "certification.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines[3] = json.dumps({"input": "pub " * 250, "output": "x"}) + "\n"
+    file.write_text("".join(lines), encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"(?s)256 tokens, has no room.*certification\.jsonl:4: the prompt has"
+    ):
+        train(path, out="here")
+    assert not Path("here").exists()
+
+
+def test_a_second_training_in_the_same_folder_is_refused_while_the_first_is_at_work(task_file):
+    from tunewise.training.checkpoints import alone_in
+    from tunewise.tuning_compared import compare_methods
+
+    path = task_file()
+    with alone_in(Path("here")):
+        for again in (
+            lambda: train(path, out="here"),
+            lambda: compare_methods(path, ["full", "lora"], out="here"),
+            lambda: launch_command(path, out="here", launch=Launch(2)),
+        ):
+            with pytest.raises(RunError, match="here is in use by another training"):
+                again()
+    assert train(path, out="here").facts["steps"] == 4
+
+
+def test_the_loss_on_general_rows_is_measured_where_rows_cannot_share_a_pass(task_file, monkeypatch):
+    from tunewise.progress import Silent
+    from tunewise.training import trainer
+    from tunewise.tuning import base_of, prepare
+    from tunewise.tuning_compared import general_losses
+
+    _, bench, _ = prepare(task_file(), "lora", "sft", "here", 0, Silent())
+    before = general_losses(bench, base_of(bench).folder, {}, "general.jsonl")
+    monkeypatch.setattr(trainer, "tensors", lambda *args: pytest.fail("packed"))
+    assert general_losses(bench, base_of(bench).folder, {}, "general.jsonl") == before != {}
+
+
 def test_rows_beyond_the_length_are_refused_when_asked(task_file):
     with pytest.raises(DataError, match=r"rows pass the window of 60 tokens"):
         show(task_file(", max_length: 60, too_long: refuse"))

@@ -56,6 +56,7 @@ class CptSft:
         """See Rung. Raises NotBuilt when the first stage did not pass, DataError with too little text."""
         home = bench.folder / self.name
         method = method_of(bench)
+        tuned.refuse_unanswerable(bench, tuned.opened(bench, None), layout_of(bench))
         first = first_stage(bench, home / "cpt", trainer)
         if not first["passed"]:
             raise NotBuilt(f"the second stage did not start: {first['why']}")
@@ -103,6 +104,11 @@ class Reading:
             f"cpt: {facts['train_tokens']:,} tokens of {facts['documents']:,} documents, "
             f"{self.recipe.epochs:g} epochs; {facts['held_out_tokens']:,} tokens are held out"
         ]
+        if not self.corpus.apart:
+            said.append(
+                "cpt: there is one document, so its last piece is held out: whether reading helped is "
+                "measured on text whose beginning was read"
+            )
         if self.left_out:
             said.append(
                 f"cpt: {self.left_out} documents hold a certification item's question and answer word for "
@@ -139,6 +145,7 @@ def first_stage(bench: Workbench, home: Path, trainer: tuned.Trainer = train) ->
         "versions": tuned_settings.settings_of(bench, base, layout_of(bench), recipe.method)["versions"],
     }
     share = 0.0 if bench.task.training.mix is None else bench.task.training.mix.share
+    bench.make_room()
     facts = pretrain(
         base.folder, home, reading.corpus, general, share, recipe, bench.progress, said, trainer,
         bench.refuse_changes, bench.task.training.precision == "auto",
@@ -226,7 +233,8 @@ def recipe_of(bench: Workbench, section: PretrainingSection) -> Recipe:
 def on_base(bench: Workbench, base: Path) -> Any:
     """Opens the model in ``base``, with an adapter when given, in place of the task's own weights.
 
-    In fp32, as it is handed over: what reading added to the weights does not fit into bf16.
+    On a CPU in fp32, as it is handed over: what reading added to the weights does not fit into bf16. A GPU
+    rounds it, as it does the model that is handed over.
     """
     rate = bench.task.tune.usd_per_hour if bench.task.tune is not None else None
 

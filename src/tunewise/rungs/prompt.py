@@ -20,6 +20,8 @@ from tunewise.retrieval.chunking import Chunk
 from tunewise.retrieval.index import Retriever
 from tunewise.rungs.rung import Workbench
 
+TEMPLATE_BYTES = 64  # what a chat template may add around a turn
+NAMED = 10  # rows that a message names at most
 BYTES_PER_TOKEN = 3  # on the safe side of the 3.5 to 4.5 of common tokenizers on English
 TOKENS_PER_TURN = 8  # what chat templates put around a turn
 
@@ -209,6 +211,32 @@ def prompt_tokens(door: Door, messages: Sequence[Message]) -> int:
         return counted
     size = sum(len(message.content.encode("utf-8")) for message in messages)
     return math.ceil(size / BYTES_PER_TOKEN) + TOKENS_PER_TURN * len(messages)
+
+
+def too_long(door: Door, layout: PromptLayout, examples: Sequence[Example]) -> str | None:
+    """Which bare prompts leave no room for an answer in the window of ``door``, in words; else None."""
+    window = door.context_window
+    if window is None:
+        return None
+    room = window - layout.decoding.max_new_tokens
+    found = []
+    for example in examples:
+        messages = layout.messages(example.turns, (), ())
+        # a token is at least one byte, so short rows need no counting
+        if sum(len(m.content.encode()) + TEMPLATE_BYTES for m in messages) > room:
+            size = prompt_tokens(door, messages)
+            if size > room:
+                found.append(f"{place_of(example)}: the prompt has {size} tokens")
+    if not found:
+        return None
+    more = f"\n  ... and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return (
+        f"the context window of {door.name}, {window} tokens, has no room for the answer (max_new_tokens"
+        f" {layout.decoding.max_new_tokens}) after these prompts:\n  "
+        + "\n  ".join(found[:NAMED])
+        + f"{more}\nShorten or drop these rows, lower decoding.max_new_tokens, or take a model with a longer"
+        " window."
+    )
 
 
 def place_of(example: Example) -> str:

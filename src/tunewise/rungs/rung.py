@@ -49,6 +49,8 @@ class Workbench:
     refuse_changes: a training found with other settings is refused, not replaced. A climb's own store has
         refused changed settings before, and what still differs follows from its calls.
     refusals: why a door, by its fingerprint, cannot be asked with a grammar; shared by all rungs of a run.
+    make_room: lets go of weights that answered before, called before a training; they are loaded again when
+        they are next asked.
     """
 
     task: Task
@@ -66,6 +68,7 @@ class Workbench:
     selected: Mapping[str, float] = field(default_factory=dict)
     refuse_changes: bool = False
     refusals: dict[str, str] = field(default_factory=dict)
+    make_room: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,13 @@ from statistics import fmean
 from typing import Any
 
 from tunewise.data import Example
+from tunewise.ladder import NotBuilt
 from tunewise.models.door import Door
 from tunewise.rungs import learning_curve
 from tunewise.rungs.certified import in_general_data
 from tunewise.rungs.guard_symptoms import PROMPTS
 from tunewise.rungs.guarded import Aftermath, Guarding, allowed, guarding_of, handed_over
-from tunewise.rungs.prompt import PromptCandidate, PromptLayout, layout_of
+from tunewise.rungs.prompt import PromptCandidate, PromptLayout, layout_of, too_long
 from tunewise.rungs.rung import Outlook, Workbench
 from tunewise.rungs.search import selection_items
 from tunewise.rungs.tuned_rows import LocalWeights, check_before, prepared, rows_of
@@ -64,8 +65,9 @@ def outlook_of(bench: Workbench) -> Outlook:
 def build(bench: Workbench, method: Method, trainer: Trainer = train) -> PromptCandidate:
     """Train, choose a checkpoint, check it; or find the finished build of an earlier process.
 
-    trainer: what trains, ``training.recipe.train`` or one with its arguments (many processes). Raises the
-    errors of ``training.trust`` when the run cannot be trusted.
+    trainer: what trains, ``training.recipe.train`` or one with its arguments (many processes). Raises
+    NotBuilt where an item does not fit the window, the errors of ``training.trust`` when the run cannot be
+    trusted.
     """
     home = bench.folder / method
     base: Any = opened(bench, None)
@@ -80,6 +82,8 @@ def build(bench: Workbench, method: Method, trainer: Trainer = train) -> PromptC
     for text in checkpoints.versions_changed(home, settings):
         bench.progress.tell("note", text=f"{method}: {other_versions(text)}")
     done = checkpoints.finished(home)
+    if done is None:
+        refuse_unanswerable(bench, base, layout)
     facts = (
         done
         if done is not None
@@ -87,6 +91,15 @@ def build(bench: Workbench, method: Method, trainer: Trainer = train) -> PromptC
     )
     candidate = candidate_at(bench, layout, tuned_folder(home, method), method, facts)
     return with_curve(bench, candidate, method, trainer)
+
+
+def refuse_unanswerable(bench: Workbench, base: Door, layout: PromptLayout) -> None:
+    """Raise NotBuilt where the tuned model, whose window may be shorter than the task's model's, cannot be
+    asked every item: that shows before the training, not after it.
+    """
+    said = too_long(base, layout, (*bench.parts.selection, *bench.parts.certification))
+    if said is not None:
+        raise NotBuilt(said)
 
 
 def other_versions(changed: str) -> str:
@@ -142,6 +155,7 @@ def train_and_choose(
         more["guard"] = replace(guarding.spec, base=base.weights_fingerprint)
     if rows.held is not None:
         more["general"] = rows.held.rows
+    bench.make_room()
     trained = trainer(
         base.folder, rows.all, held_out, recipe, home / "work", bench.progress, mix=rows.mix, **more
     )  # fmt: skip

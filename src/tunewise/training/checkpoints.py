@@ -152,6 +152,30 @@ def fill(folder: Path, write: Callable[[Path], None]) -> None:
             file.rename(folder / file.name)
 
 
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` against a second training while it lasts.
+
+    Raises RunError at once where another process holds it, StoreError when it cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / "train.lock", thread_local=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(
+            f"{folder} is in use by another training: wait until it ends, end it, or choose another --out."
+        ) from None
+    except OSError as error:
+        raise StoreError(f"{folder} could not be written: {error}. Name another folder.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def is_part(path: Path) -> bool:
     """Whether ``path`` is what a kill left of a folder that was being written."""
     return path.name.startswith(".") and path.name.endswith(".part")
