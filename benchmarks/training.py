@@ -139,8 +139,8 @@ def loss_of(adapter: Path, held_rows: Any) -> float:
 
     from tunewise.models.embedded import embedded_folder
     from tunewise.models.precision import products
+    from tunewise.training.held_out import held_out_loss
     from tunewise.training.recipe import Recipe
-    from tunewise.training.trainer import held_out_loss
 
     base = AutoModelForCausalLM.from_pretrained(embedded_folder(), dtype="float32")
     recipe = Recipe(2e-4, 1.0, 0.01, 1.0, 8, 8, 0, "fp32", rows_per_pass=1)

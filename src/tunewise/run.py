@@ -11,7 +11,7 @@ from tunewise.clocked import Clocked
 from tunewise.data import Example
 from tunewise.database import failures_in_words
 from tunewise.decision import Build, RungResult, held_back
-from tunewise.errors import BudgetEnded, TunewiseError
+from tunewise.errors import BudgetEnded
 from tunewise.evidence.judgement import ALPHA, Test, allowance, judge, make_test
 from tunewise.evidence.limits import Probe
 from tunewise.evidence.metrics import metric_of
@@ -28,11 +28,11 @@ from tunewise.measures import (
     style_figures,
 )
 from tunewise.models.door import Answer, Door, Request
+from tunewise.more_rows import measure_curves
 from tunewise.openings import next_opening, opening_number
 from tunewise.plan_rungs import PlannedRung
 from tunewise.probing import probe_limits, untested
 from tunewise.rungs.gaps import measure_gap
-from tunewise.rungs.prompt import PromptCandidate
 from tunewise.rungs.rung import Candidate, Rung, Workbench
 from tunewise.spending import Spending
 from tunewise.splits import Parts
@@ -136,7 +136,7 @@ class Run:
                 else:
                     self.keep_cut_off(rung)
             return True
-        self.measure_curves()
+        measure_curves(self)
         return False
 
     def keep_cut_off(self, rung: Rung) -> None:
@@ -329,34 +329,6 @@ class Run:
             ask=lambda door, requests, purpose: self.ask_for(rung.name, door, requests, purpose),
         )
         return measure_gap(bench, rung.name, candidate)
-
-    def measure_curves(self) -> None:
-        """Would more rows help? After the climb, with what is left of the caps, for tuned rungs.
-
-        Of those that do not meet, and of all where the task asks for it. An error ends the curve alone.
-        """
-        asked = self.task.training.curve is True
-        for place, result in enumerate(self.results):
-            candidate = self.candidates.get(result.rung)
-            if not isinstance(candidate, PromptCandidate) or candidate.curve is None or result.build is None:
-                continue
-            if result.verdict == "meets" and not asked:
-                continue
-            candidate.door.close()  # its weights make room for a training
-            curve = self.curve_of(result.rung, candidate.curve)
-            facts = {**result.build.facts, "learning_curve": curve}
-            self.results[place] = replace(result, build=replace(result.build, facts=facts))
-
-    def curve_of(self, rung: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What ``measure`` gives, its hours paid for; why there is nothing where it ends with an error."""
-        rate = self.task.tune.usd_per_hour if self.task.tune is not None else None
-        try:
-            with self.progress.paying(rung, rate):
-                return measure()
-        except (TunewiseError, OSError, RuntimeError) as error:
-            text = f"whether more rows would help was not measured: {error}"
-        self.progress.tell("note", text=f"{rung}: {text}")
-        return {"not_measured": text}
 
     def staleness(self, documents_after: Path) -> Staleness:
         """How the measured rungs do with a later version of the documents; after the decision."""

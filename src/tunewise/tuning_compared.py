@@ -305,8 +305,8 @@ def general_losses(
     from tunewise.rungs.tuned import opened
     from tunewise.rungs.tuned_rows import rows_held
     from tunewise.rungs.tuned_settings import recipe_of
+    from tunewise.training.held_out import held_out_loss
     from tunewise.training.recipe import quiet
-    from tunewise.training.trainer import held_out_loss
 
     mix = bench.task.training.mix
     place = Path(file) if file is not None else None if mix is None else mix.general

@@ -132,7 +132,7 @@ def test_a_rounded_base_has_the_weights_that_qlora_trains_beside(tiny):
 def test_held_out_loss_with_an_adapter_beside_the_weights_is_that_of_the_merged_model(tiny, rows, tmp_path):
     """As on a GPU, where adapters stay beside weights in 16 bits."""
     from tunewise.models import weights
-    from tunewise.training.trainer import held_out_loss
+    from tunewise.training.held_out import held_out_loss
 
     folder = train(tiny, rows[:16], (), RECIPE, tmp_path, Silent()).snapshots[-1].folder
     beside, merged, bare = (

@@ -207,7 +207,8 @@ def test_rows_longer_than_a_layers_window_are_not_packed_and_read_with_the_model
     import torch
     from transformers import MistralConfig, MistralForCausalLM
 
-    from tunewise.training.trainer import held_out_loss, settle
+    from tunewise.training.held_out import held_out_loss
+    from tunewise.training.trainer import settle
 
     torch.manual_seed(3)
     config = MistralConfig(

@@ -160,13 +160,13 @@ def test_a_second_training_in_the_same_folder_is_refused_while_the_first_is_at_w
 
 def test_the_loss_on_general_rows_is_measured_where_rows_cannot_share_a_pass(task_file, monkeypatch):
     from tunewise.progress import Silent
-    from tunewise.training import trainer
+    from tunewise.training import held_out
     from tunewise.tuning import base_of, prepare
     from tunewise.tuning_compared import general_losses
 
     _, bench, _ = prepare(task_file(), "lora", "sft", "here", 0, Silent())
     before = general_losses(bench, base_of(bench).folder, {}, "general.jsonl")
-    monkeypatch.setattr(trainer, "tensors", lambda *args: pytest.fail("packed"))
+    monkeypatch.setattr(held_out, "tensors", lambda *args: pytest.fail("packed"))
     assert general_losses(bench, base_of(bench).folder, {}, "general.jsonl") == before != {}
 
 

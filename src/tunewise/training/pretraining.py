@@ -136,7 +136,7 @@ def losses(folder: Path, texts: Mapping[str, Sequence[TrainRow]], recipe: Recipe
     """Mean loss in nats per token of each kind of text under the model in ``folder``; None without rows."""
     with quiet():
         from tunewise.models.weights import load_model
-        from tunewise.training.trainer import held_out_loss
+        from tunewise.training.held_out import held_out_loss
 
         model = load_model(folder)
         one_by_one = replace(recipe, rows_per_pass=1, packed=False)

@@ -4,8 +4,8 @@ import contextlib
 import errno
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from datasets import Dataset
 from safetensors import SafetensorError
-from torch.utils.data import Sampler
 from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
@@ -24,7 +23,9 @@ from tunewise.models.precision import half, products
 from tunewise.progress import Progress, Silent
 from tunewise.training import checkpoints, lean, mixing, trust
 from tunewise.training.anchor import Anchor
-from tunewise.training.masks import IGNORED, TrainRow
+from tunewise.training.batches import Collate, MixedOrder
+from tunewise.training.held_out import on_device, pack_loss
+from tunewise.training.masks import TrainRow
 from tunewise.training.measured import MemoryWatch
 from tunewise.training.methods import core_of
 from tunewise.training.packing import (
@@ -44,13 +45,6 @@ if TYPE_CHECKING:
 
 DISK_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 WRITE_FAILED = ("PytorchStreamWriter", "iostream error")  # what torch says of a full disk
-
-
-@dataclass(eq=False)
-class Batch:
-    """The rows of one step in one process; opaque to the libraries, which would copy lists item by item."""
-
-    rows: list[TrainRow]
 
 
 class PackedTrainer(SFTTrainer):
@@ -217,35 +211,6 @@ class PackedTrainer(SFTTrainer):
         """No README in checkpoints: they are ours and short-lived."""
 
 
-class MixedOrder(Sampler[int]):
-    """The rows of each epoch as ``mixing.order`` says; the trainer names the epoch, also when it resumes."""
-
-    def __init__(self, mix: mixing.Mix, seed: int) -> None:
-        self.mix, self.seed, self.epoch = mix, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.mix.total
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(mixing.order(self.mix, self.seed, self.epoch))
-
-
-def on_device(inputs: dict[str, Any], device: Any) -> dict[str, Any]:
-    """The tensors of a pack moved; a layout of rows stays."""
-    return {
-        name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()
-    }
-
-
-def pack_loss(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, int]:
-    """Summed negative log-likelihood in nats of a pack's targets, and how many there are."""
-    return (lean.pack_loss if "row_layout" in inputs else lean.own_loss)(model, inputs)
-
-
 def settle(model: Any, rows: Sequence[TrainRow], recipe: Recipe, beside: Sequence[TrainRow] = ()) -> Recipe:
     """The recipe with what depends on model and rows filled in: packed, lean, rows in one pass, spread.
 
@@ -356,19 +321,6 @@ def exact_adapter(model: Any) -> list[tuple[Any, torch.Tensor]]:
     return [(parameter, parameter.data) for parameter in model.parameters() if parameter.requires_grad]
 
 
-class Collate:
-    """Dataset rows as one Batch, beside the labels that the trainer counts."""
-
-    def __init__(self, rows: Sequence[TrainRow]) -> None:
-        self.rows = rows
-
-    def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """``labels`` and ``shift_labels``: all targets of the batch, (1, targets)."""
-        some = [self.rows[example["row"]] for example in examples]
-        targets = torch.tensor([[label for row in some for label in row.labels if label != IGNORED]])
-        return {"batch": Batch(some), "labels": targets, "shift_labels": targets}
-
-
 def config_of(recipe: Recipe, watch: "Watch", report_to: Sequence[str] = ()) -> SFTConfig:
     """The recipe in TRL's words. Saving and logging are the watch's; TRL logs where trackers are named.
 
@@ -419,32 +371,3 @@ def sharded() -> bool:
     """True where each process holds a part of the model's weights."""
     names = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
     return any(os.environ.get(name) == "true" for name in names)
-
-
-def held_out_loss(model: Any, rows: Sequence[TrainRow], recipe: Recipe) -> float | None:
-    """Mean negative log-likelihood in nats per answer token of ``rows``; None without rows."""
-    if not rows:
-        return None
-    total, count = 0.0, 0
-    was_training = model.training
-    model.eval()
-    size = recipe.rows_per_pass if recipe.packed else 1
-    with torch.no_grad(), half(recipe.precision, model.device.type):
-        for start in range(0, len(rows), size):
-            if recipe.packed:
-                some = tensors(rows[start : start + size], bool(recipe.lean))
-                loss, targets = pack_loss(model, on_device(some, model.device))
-            else:
-                loss, targets = row_loss(model, rows[start])
-            total, count = total + float(loss), count + targets
-    model.train(was_training)
-    return total / count
-
-
-def row_loss(model: Any, row: TrainRow) -> tuple[torch.Tensor, int]:
-    """As ``pack_loss``, of one row under the model's own mask, whatever that is."""
-    ids = torch.tensor([row.ids], device=model.device)
-    targets = torch.tensor(row.labels[1:], device=model.device)
-    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0, :-1]
-    total = torch.nn.functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
-    return total, int((targets != IGNORED).sum())

@@ -184,7 +184,7 @@ class Watch(TrainerCallback):
     def snapshot(self, state: TrainerState, wrapped: Any) -> None:
         """Write what was trained, with its loss on held-out rows."""
         from tunewise.training import methods
-        from tunewise.training.trainer import held_out_loss
+        from tunewise.training.held_out import held_out_loss
 
         assert self.trainer is not None
         model = self.trainer.accelerator.unwrap_model(wrapped)
