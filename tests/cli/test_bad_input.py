@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -181,3 +182,45 @@ def _settings(path: Path) -> str:
 
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute("SELECT value FROM meta WHERE name='settings'").fetchone()[0]
+
+
+SLEEPER = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell hands it on ignored
+
+def reply(messages):
+    print("asked", file=sys.stderr, flush=True)
+    time.sleep(300)
+    return "late"
+"""
+
+
+def test_a_second_interrupt_leaves_at_once_and_what_was_measured_can_be_gone_on_with(folder):
+    (folder / "sleeper.py").write_text(SLEEPER, encoding="utf-8")
+    task = {**GOOD, "model": {"scripted": "sleeper:reply"}}
+    (folder / "task.yaml").write_text(json.dumps(task), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "tunewise",
+        "decide",
+        str(folder / "task.yaml"),
+        "--out",
+        str(folder / "r"),
+    ]
+    process = subprocess.Popen(
+        [*command, "--rungs", "zero-shot"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+    )  # fmt: skip
+    said = ""
+    for awaited in ("asked", "Interrupt again"):
+        for line in process.stderr:
+            said += line
+            if awaited in line:
+                break
+        process.send_signal(signal.SIGINT)
+    said += process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 130
+    assert "the same command goes on from here" in said
+    assert "Traceback" not in said

@@ -2,6 +2,8 @@
 
 import json
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -103,8 +105,8 @@ def test_a_broken_connection_is_tried_again(error: Exception, open_to: Opener) -
 
 
 def test_waits_grow_with_jitter_and_stay_bounded(open_to: Opener) -> None:
-    door, waits = open_to(Server(bad(500)))
-    assert door.answer([question()])[0].status == "errored"
+    door, waits = open_to(Server(good(), bad(500)))
+    assert [a.status for a in door.answer([question("a"), question("b")])] == ["ok", "errored"]
     assert len(waits) == 7
     for number, waited in enumerate(waits):
         assert 0 <= waited - min(30.0, 0.5 * 2**number) <= 0.5
@@ -155,12 +157,69 @@ def test_an_endpoint_that_answered_before_gets_more_patience(open_to: Opener) ->
 
 
 def test_a_timeout_that_stays_is_this_requests_failure(open_to: Opener) -> None:
-    server = Server(httpx.ReadTimeout("slow"))
+    server = Server(good(), httpx.ReadTimeout("slow"))
     door, _ = open_to(server, timeout_s=7)
-    answer = door.answer([question()])[0]
-    assert (answer.status, answer.error) == ("errored", "no answer within 7 s")
-    assert len(server.asked) == 3
+    _, answer = door.answer([question("a"), question("b")])
+    assert (answer.status, answer.error) == ("errored", "no answer within 7 s (model.timeout_s)")
+    assert len(server.asked) == 1 + 3
     assert answer.unanswered == door.lost_replies == 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "asked", "says"),
+    [
+        (httpx.ReadTimeout("slow"), 2, r"no answer within 7 s \(model\.timeout_s\)"),
+        (httpx.ReadError("cut"), 4, "the connection broke"),
+        (bad(500), 2 * 4, "the last 2 requests failed"),
+        (httpx.Response(200, json={"error": {"message": "loading"}}), 2 * 4, "loading"),
+    ],
+)
+def test_a_door_that_never_answered_is_given_up_soon(
+    failure: Any, asked: int, says: str, open_to: Opener
+) -> None:
+    server = Server(failure)
+    door, waits = open_to(server, timeout_s=7)
+    with pytest.raises(DoorError, match=says):
+        door.answer([question(str(n)) for n in range(16)])
+    assert len(server.asked) == asked
+    assert sum(waits) < 10
+
+
+def test_requests_that_were_turned_down_at_first_do_not_end_the_door(open_to: Opener) -> None:
+    door, _ = open_to(Server(*[bad(400)] * 5, good()))
+    statuses = [answer.status for answer in door.answer([question(str(n)) for n in range(6)])]
+    assert statuses == ["errored"] * 5 + ["ok"]
+
+
+def test_what_is_waited_for_is_told_and_not_for_every_attempt(open_to: Opener) -> None:
+    told: list[str] = []
+    door, _ = open_to(Server(bad(503), bad(503), bad(503), good()))
+    door.tell = lambda text: told.append(text)
+    assert door.answer([question()])[0].text == "fine"
+    [line] = told
+    assert re.match(r"http://host\.example/v1/chat/completions: HTTP 503.*; attempt 2 of 4 in \d s$", line)
+
+
+def test_too_many_requests_for_too_long_say_what_to_lower(open_to: Opener) -> None:
+    door, waits = open_to(Server(bad(429)), concurrency=5)
+    with pytest.raises(DoorError, match=r"429.*too many requests: lower model\.concurrency, now 5"):
+        door.answer([question()])
+    assert 200 < sum(waits) <= 300
+
+
+def test_who_gives_up_waits_for_no_further_attempt() -> None:
+    server = Server(good(), bad(503))
+    spec = EndpointSpec(name="m", endpoint="http://host.example/v1")
+    door = EndpointDoor(
+        spec, transport=httpx.MockTransport(server), patience=Patience(first_s=60, longest_s=90)
+    )
+    door.answer([question("a")])
+    threading.Timer(0.2, door.give_up).start()
+    began = time.monotonic()
+    with pytest.raises(DoorError, match="503"):
+        door.answer([question("b")])
+    assert time.monotonic() - began < 30
+    door.close()
 
 
 def test_attempts_that_were_sent_and_never_answered_are_told(open_to: Opener) -> None:

@@ -1,6 +1,8 @@
 """The verbs of the command line. Each parses, calls the same function that Python users call, and prints."""
 
+import os
 import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +17,7 @@ from tunewise.cli.export import export
 from tunewise.cli.plan import plan
 from tunewise.cli.score import score
 from tunewise.cli.train import train
-from tunewise.errors import BudgetEnded, SettingError, TunewiseError, UserError, WorldError
+from tunewise.errors import BudgetEnded, DataError, SettingError, TunewiseError, UserError, WorldError
 
 if TYPE_CHECKING:
     from tunewise.planning import Plan
@@ -60,7 +62,18 @@ def main() -> None:
                 "; the same command goes on from here" if _VERBS_THAT_RESUME & set(sys.argv[1:2]) else ""
             )
             print(f"\ntunewise: stopped{resumes}.", file=sys.stderr)
+            leave_calls_behind()
         raise
+
+
+def leave_calls_behind() -> None:
+    """End the process where calls were abandoned: Python would wait for their threads before it ends."""
+    from tunewise.evidence.runner import CALLS
+
+    if any(thread.name.startswith(CALLS) for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(STOPPED)
 
 
 def _say_what_is_kept() -> None:
@@ -98,6 +111,8 @@ def init(
     from tunewise.scaffold import init_task
 
     target = out or data.parent / "task.yaml"
+    if not data.exists():
+        raise DataError(f"{data}: no such file")
     if target.exists() and not force:
         raise SettingError(f"{target} exists already; give another --out, or --force to overwrite it")
     text = init_task(data, target)
@@ -267,7 +282,12 @@ app.command()(export)
 
 
 def _names(rungs: str | None) -> list[str] | None:
-    return None if rungs is None else [name.strip() for name in rungs.split(",") if name.strip()]
+    if rungs is None:
+        return None
+    names = [name.strip() for name in rungs.split(",") if name.strip()]
+    if not names:
+        raise SettingError("--rungs: no rung was named; leave it out to have all of them tried")
+    return names
 
 
 def _ask_at_terminal(plan: "Plan") -> bool:

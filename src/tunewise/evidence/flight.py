@@ -66,15 +66,19 @@ class Landed:
     answer: Answer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hands:
-    """What every flight of a run shares. dearest: most USD per call seen, by the door's fingerprint."""
+    """What every flight of a run shares. dearest: most USD per call seen, by the door's fingerprint.
+
+    abandoned: a second interrupt came while calls under way were waited for: nothing waits for them now.
+    """
 
     store: Store
     spending: Spending
     executor: Executor
     progress: Progress
     dearest: dict[str, float] = field(default_factory=dict)
+    abandoned: bool = False
 
 
 class Flight:
@@ -100,6 +104,8 @@ class Flight:
         self._ready: list[Landed] = []
         self._landings: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
         self._under_way: list[_Batch] = []
+        if getattr(door, "tell", False) is None:  # a door that waits and tries again says so
+            setattr(door, "tell", partial(hands.progress.tell, "note"))  # noqa: B010
 
     @property
     def width(self) -> int:
@@ -113,16 +119,22 @@ class Flight:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._waiting.clear()
-        if self._under_way and kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._hands.progress.tell(
-                "note",
-                text="Stopping: waiting for the calls under way, so that no answer is lost. "
-                "Interrupt again to leave at once.",
-            )
-        # Each batch is waited for by its own flag: an interrupt may have come between taking a batch
-        # from the queue and striking it off the list.
-        for batch in self._under_way:
-            batch.landed.wait()
+        try:
+            if self._under_way and kind is not None and issubclass(kind, KeyboardInterrupt):
+                if give_up := getattr(self._door, "give_up", None):
+                    give_up()  # what only waits for another attempt has no answer to lose
+                self._hands.progress.tell(
+                    "note",
+                    text="Stopping: waiting for the calls under way, so that no answer is lost. "
+                    "Interrupt again to leave at once.",
+                )
+            # Each batch is waited for by its own flag: an interrupt may have come between taking a batch
+            # from the queue and striking it off the list.
+            for batch in self._under_way:
+                batch.landed.wait()
+        except KeyboardInterrupt:
+            self._hands.abandoned = True
+            raise
 
     def want(self, label: int, request: Request) -> None:
         """Ask for the answer to ``request`` under ``label``; nothing is sent before ``land``."""

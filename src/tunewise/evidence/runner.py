@@ -17,6 +17,7 @@ from tunewise.progress import Progress
 from tunewise.spending import Spending
 from tunewise.store import Store
 
+CALLS = "tunewise-call"  # how the threads of calls are named
 MOST_THREADS = 1024  # threads start only when needed; doors bound how many that is
 TELL_EVERY_S = 0.5
 
@@ -59,14 +60,14 @@ class Runner:
     ) -> None:
         self._pool: ThreadPoolExecutor | None = None
         if executor is None:
-            executor = self._pool = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="tunewise-call")
+            executor = self._pool = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix=CALLS)
         self._hands = Hands(store, spending, executor, progress)
         self._told = 0.0
 
     def close(self) -> None:
-        """End the runner's own threads."""
+        """End the runner's own threads, once their calls have ended; at once where they were abandoned."""
         if self._pool is not None:
-            self._pool.shutdown()
+            self._pool.shutdown(wait=not self._hands.abandoned, cancel_futures=self._hands.abandoned)
 
     def ask(self, door: Door, requests: Sequence[Request], purpose: str, rung: str) -> list[Answer]:
         """One answer per request, in order. Equal requests are sent once; those on record not at all.
@@ -217,7 +218,10 @@ def more_alike(mean: float, count: int, *, binary: bool) -> list[float]:
 def outcome_of(
     example: Example, position: int, answer: Answer, score: Callable[[Example, Answer], Score]
 ) -> Outcome:
-    """One answer as an outcome. An errored answer has no value, and the metric is not asked about it."""
+    """One answer as an outcome. An errored answer has no value, and the metric is not asked about it.
+
+    One that was not finished within ``max_new_tokens`` has ``cut`` in its detail.
+    """
     if answer.status == "errored":
         said = Score("errored", None, {"why": answer.error or "the call failed"})
     else:
@@ -232,6 +236,6 @@ def outcome_of(
         tokens_out=answer.tokens_out,
         seconds=answer.seconds,
         usd=answer.usd,
-        detail=said.detail,
+        detail={**said.detail, "cut": True} if answer.finish == "length" else said.detail,
         error=answer.error,
     )

@@ -3,6 +3,7 @@
 import hashlib
 import ipaddress
 import json
+import math
 import os
 import re
 import threading
@@ -33,24 +34,29 @@ from tunewise.task import EndpointSpec
 CONNECT_TIMEOUT_S = 10.0
 # So many errored answers one after the other are a fault of the door, not of single requests.
 ERRORS_IN_A_ROW = 8
+ERRORS_AT_FIRST = 2  # while it has never answered; requests that it turned down do not count for these
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long to try again. Waits double from ``first_s`` to ``longest_s`` with jitter up to ``first_s``.
 
-    attempts: of one request, the first one included. attempts_at_first: while the endpoint has never
-        answered, since a wrong address is likelier than a restart. timeouts: attempts that may time out,
-        and at a priced host those that break off after they were sent, since it may charge for each.
+    attempts: of one request, the first one included. attempts_at_first, timeouts_at_first: while the endpoint
+        has never answered, since a wrong address or a server that is down is likelier than a restart; then
+        the door is at fault. timeouts: attempts that may time out, and at a priced host those that break off
+        after they were sent, since it may charge for each.
     total_s: waiting of one request in all; "too many requests" is bounded by this alone.
+    tell_s: at most once in so many seconds the user is told what is waited for.
     """
 
     attempts: int = 8
     attempts_at_first: int = 4
     timeouts: int = 3
+    timeouts_at_first: int = 2
     first_s: float = 0.5
     longest_s: float = 30.0
     total_s: float = 300.0
+    tell_s: float = 10.0
 
 
 class _Trouble(Exception):
@@ -85,6 +91,7 @@ class EndpointDoor:
 
     Raises SettingError when the address is no endpoint or the named variable is not set.
     patience, transport, sleep: how failures are waited out; the network, for tests; the clock, for tests.
+    tell: called with a line (``text``) when a failed attempt is about to be made again; may be set later.
     """
 
     def __init__(
@@ -93,7 +100,8 @@ class EndpointDoor:
         *,
         patience: Patience | None = None,
         transport: httpx.BaseTransport | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
+        tell: Callable[..., object] | None = None,
     ) -> None:
         self._patience = patience or Patience()
         self._url = completions_url(spec.endpoint)
@@ -106,6 +114,9 @@ class EndpointDoor:
         self._streams = True
         self._errors_in_a_row = 0
         self._count = threading.Lock()
+        self._given_up = threading.Event()
+        self._told_at = -math.inf
+        self.tell = tell
         self._limit = AdaptiveLimit(spec.concurrency)
         self._client = _client(spec, key, loopback=_is_loopback(parts.hostname or ""), transport=transport)
         first_s, longest_s = self._patience.first_s, self._patience.longest_s
@@ -114,7 +125,8 @@ class EndpointDoor:
             retry=tenacity.retry_if_exception_type(_Trouble),
             wait=self._wait_s,
             stop=self._is_enough,
-            sleep=sleep,
+            sleep=sleep or self._pause,
+            before_sleep=self._tell_of,
             reraise=True,
         )
         self.name = spec.name
@@ -149,29 +161,34 @@ class EndpointDoor:
         """Close the connections."""
         self._client.close()
 
+    def give_up(self) -> None:
+        """Make no attempt again: requests that wait for one end at once, those under way when they return."""
+        self._given_up.set()
+
     def _answer_one(self, request: Request, stream: bool = False) -> Answer:
         lost: list[_Trouble] = []
         try:
             answer = self._retrying(self._attempt, request, lost, stream)
         except _Rejected as error:
-            return self._errored(str(error), len(lost))
+            return self._errored(str(error), len(lost), ERRORS_IN_A_ROW)
         except _Trouble as trouble:
             if trouble.fatal:
                 raise DoorError(
                     f"{self._where}: {trouble}. What was answered is kept: mend it and run the same "
                     "command again."
                 ) from None
-            return self._errored(str(trouble), max(0, len(lost) - 1))
+            most = ERRORS_IN_A_ROW if self._answered else ERRORS_AT_FIRST
+            return self._errored(str(trouble), max(0, len(lost) - 1), most)
         with self._count:
             self._answered = True
             self._errors_in_a_row = 0
         return replace(answer, unanswered=len(lost)) if lost else answer
 
-    def _errored(self, message: str, unanswered: int) -> Answer:
+    def _errored(self, message: str, unanswered: int, most: int) -> Answer:
         with self._count:
             self._errors_in_a_row += 1
             in_a_row = self._errors_in_a_row
-        if in_a_row >= ERRORS_IN_A_ROW:
+        if in_a_row >= most:
             raise DoorError(
                 f"{self._where}: the last {in_a_row} requests failed one after the other; "
                 f"the last one with: {message}"
@@ -226,15 +243,17 @@ class EndpointDoor:
                     response = self._client.post(self._url, json=body)
                 seconds = time.monotonic() - started
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-            attempts = self._patience.attempts if self._answered else self._patience.attempts_at_first
-            raise _Trouble(f"cannot be reached ({_words(error)})", attempts=attempts, fatal=True) from error
+            said = f"cannot be reached ({_words(error)})"
+            raise _Trouble(said, attempts=self._attempts, fatal=True) from error
         except httpx.TimeoutException as error:
-            message = f"no answer within {self._client.timeout.read:g} s"
-            raise _Trouble(message, attempts=self._patience.timeouts, fatal=False, unanswered=True) from error
+            message = f"no answer within {self._client.timeout.read:g} s (model.timeout_s)"
+            patience = self._patience
+            attempts = patience.timeouts if self._answered else patience.timeouts_at_first
+            raise _Trouble(message, attempts=attempts, fatal=self._dead, unanswered=True) from error
         except httpx.TransportError as error:
             message = f"the connection broke ({_words(error)})"
-            attempts = self._patience.attempts if self.price is None else self._patience.timeouts
-            raise _Trouble(message, attempts=attempts, fatal=False, unanswered=True) from error
+            attempts = self._attempts if self.price is None else self._patience.timeouts
+            raise _Trouble(message, attempts=attempts, fatal=self._dead, unanswered=True) from error
         except httpx.DecodingError as error:
             raise DoorError(f"{self._where}: the reply could not be decoded ({_words(error)})") from error
         if response.status_code == 429:
@@ -264,11 +283,14 @@ class EndpointDoor:
             target = response.headers.get("location", "").partition("?")[0]
             raise DoorError(f"{self._where}: moved to {target!r} (HTTP {status}); give that address instead")
         if status == 429:
+            message += (
+                f" (too many requests: lower model.concurrency, now {self.concurrency}, or come back later)"
+            )
             raise _Trouble(message, attempts=None, fatal=True, wait_s=_asked_wait(response))
         if status in (408, 409) or status is None or status >= 500:
             down = status in (502, 503)
             wait_s = _asked_wait(response)
-            raise _Trouble(message, attempts=self._patience.attempts, fatal=down, wait_s=wait_s)
+            raise _Trouble(message, attempts=self._attempts, fatal=down, wait_s=wait_s)
         raise _Rejected(message)
 
     def _without_key(self, text: str) -> str:
@@ -277,6 +299,29 @@ class EndpointDoor:
         if key:
             text = text.replace(key, "[key]")
         return re.sub(r"\bsk-[\w*.-]+", "[key]", text)
+
+    def _pause(self, seconds: float) -> None:
+        self._given_up.wait(seconds)
+
+    @property
+    def _attempts(self) -> int:
+        return self._patience.attempts if self._answered else self._patience.attempts_at_first
+
+    @property
+    def _dead(self) -> bool:
+        """It never answered and charges nothing for what it may have been sent: one request tells enough."""
+        return not self._answered and self.price is None
+
+    def _tell_of(self, state: tenacity.RetryCallState) -> None:
+        """Say what failed and when it is tried again, from whichever request comes first."""
+        trouble, now = _trouble(state), time.monotonic()
+        with self._count:
+            if self.tell is None or trouble is None or now - self._told_at < self._patience.tell_s:
+                return
+            self._told_at = now
+        most = "" if trouble.attempts is None else f" of {trouble.attempts}"
+        again = f"attempt {state.attempt_number + 1}{most} in {state.upcoming_sleep:.0f} s"
+        self.tell(text=f"{self._where}: {trouble}; {again}")
 
     def _wait_s(self, state: tenacity.RetryCallState) -> float:
         """Exponential with jitter, and never sooner than the host asks for."""
@@ -287,6 +332,8 @@ class EndpointDoor:
     def _is_enough(self, state: tenacity.RetryCallState) -> bool:
         trouble = _trouble(state)
         attempts = trouble.attempts if trouble else 1
+        if self._given_up.is_set():
+            return True
         if attempts is not None and state.attempt_number >= attempts:
             return True
         return state.idle_for + state.upcoming_sleep > self._patience.total_s
