@@ -54,6 +54,46 @@ def test_the_same_call_again_asks_nothing_and_decides_the_same(reverse_task):
     assert [r.evidence for r in first.rungs] == [r.evidence for r in second.rungs]
 
 
+class Heard:
+    """Keeps what was told, by event."""
+
+    def __init__(self):
+        self.told = []
+
+    def tell(self, event, **facts):
+        self.told.append((event, facts.get("text")))
+
+
+def test_a_run_that_goes_on_is_no_other_opening_and_another_one_is(reverse_task):
+    task = reverse_task()
+
+    def headline(out):
+        heard = Heard()
+        decide(task, out, rungs=["zero-shot"], progress=heard)
+        return dict(heard.told)["plan"]
+
+    first = headline("run")
+    assert "opening" not in first
+    assert headline("run") == first
+    assert "at their opening number 2" in headline("other")
+    assert headline("run") == first
+
+
+def test_answers_that_were_cut_off_are_told_as_such(reverse_task):
+    task = reverse_task(model='{scripted: "talking_script:reply"}')
+    task.write_text(task.read_text() + "decoding: {max_new_tokens: 3}\n")
+    script = "def reply(messages):\n    return 'well it is not easy to say'\n"
+    (task.parent / "talking_script.py").write_text(script)
+    made = decide(task, rungs=["zero-shot"])
+    evidence = made.result("zero-shot").evidence
+    cut = sum(outcome.text == "well it is" for outcome in evidence.outcomes)
+    said = f"{cut} of {len(evidence.outcomes)} answers were cut off at decoding.max_new_tokens (3)"
+    assert cut > 8
+    assert said in evidence.notes
+    assert any("decoding.max_new_tokens may be too low" in line for line in made.what_would_change_this)
+    assert said in (task.parent / "run/report.html").read_text()
+
+
 def test_exhaustive_reads_every_item_and_keeps_the_verdicts_of_the_test(reverse_task):
     task = reverse_task()
     quick, full = decide(task), decide(task, out="full", exhaustive=True)

@@ -42,7 +42,7 @@ from tunewise.running_costs import economics_of, sampled_rungs
 from tunewise.spending import Spending
 from tunewise.splits import Parts, certification_order, parts_from_files, split_examples
 from tunewise.staleness import Staleness, check_after
-from tunewise.store import Store
+from tunewise.store import Store, run_id_of
 from tunewise.task import PartPaths, Task, load_task
 from tunewise.task_guard import MODES, Guard
 from tunewise.task_scores import score_answer
@@ -183,7 +183,8 @@ def decide(
     if len(reasons) == len(rungs_for()):
         said = "\n".join(f"  - {name}: {why}" for name, why in reasons.items())
         raise SettingError(f"no rung can be tried:\n{said}")
-    plan = make_plan(opened, rungs_for(), reasons, bench, exhaustive=exhaustive)
+    run_id = run_id_of(folder / "run.sqlite")
+    plan = make_plan(opened, rungs_for(), reasons, bench, exhaustive=exhaustive, run_id=run_id)
     in_play = [rung.name for rung in rungs_for() if rung.name not in reasons]
     _agree(plan, opened, doors_asked(opened, in_play), max_usd, yes, confirm)
     after = task.knowledge.documents_after if task.knowledge is not None else None
@@ -236,7 +237,7 @@ def _agree(
     if confirm is None or not confirm(plan):
         raise SettingError(
             f"the calls to {', '.join(priced_hosts(asked))} cost money ({plan.money});"
-            " agree with --yes, or set a cap with --max-usd"
+            f" agree with --yes, or set a cap with --max-usd{'' if plan.provable else '. ' + plan.headline}"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from tunewise.bar import Bar, in_short
 from tunewise.evidence.limits import Probe
 from tunewise.evidence.limits_in_words import latency_json, limit_flips, limit_in_words, limit_json
-from tunewise.evidence.records import Evidence, Outcome, Verdict
+from tunewise.evidence.records import Evidence, Outcome, Verdict, cut_off
 from tunewise.evidence.unpriced import mean_usd, usd_why
 from tunewise.ladder import Gap, verdict_of
 
@@ -379,4 +379,6 @@ def _missing(measured: Sequence[RungResult]) -> list[str]:
     kind = best.gap.kind if best.gap else None
     hint = f"; {help_for[kind]}" if kind in help_for else ""
     assert best.evidence is not None
+    if 2 * (cut := cut_off(best.evidence)) > len(best.evidence.outcomes):
+        hint = f"; {cut} of its answers were cut off: decoding.max_new_tokens may be too low"
     return [f"The best rung is {best.rung} ({figures(best.evidence)}){hint}."]

@@ -105,14 +105,15 @@ def make_plan(
     bench: Workbench,
     speed: Speed | None = None,
     exhaustive: bool = False,
+    run_id: str = "",
 ) -> Plan:
     """The plan of a run on this task.
 
     reasons: rungs that are out, with the reason. speed: where it was measured, the plan has times.
-    exhaustive: every rung is asked all items, not only those that its test reads. Counts tokens on up to 40
-    rows; asks no model.
+    exhaustive: every rung is asked all items, not only those that its test reads. run_id: of the run that
+    goes on, whose own opening is no other's. Counts tokens on up to 40 rows; asks no model.
     """
-    opening = next_opening([example.key for example in opened.order]).number
+    opening = next_opening([example.key for example in opened.order], run_id).number
     task, parts, order = opened.task, opened.parts, opened.order
     in_play = [rung for rung in rungs if rung.name not in reasons]
     test = make_test(
@@ -282,7 +283,7 @@ def _asked_after(opened: "Opened", rungs: int) -> tuple[str, ...]:
 
 
 def _proof(items: int, target: float, metric: str, provable: float | None, opening: int) -> str:
-    opened = "" if opening == 1 else f", opened for time {opening},"
+    opened = "" if opening == 1 else f" at their opening number {opening}"
     if provable is None:
         return (
             f"With your {items} certification items{opened} no system, however good, can be proved to meet"

@@ -15,7 +15,7 @@ from tunewise.errors import BudgetEnded
 from tunewise.evidence.judgement import ALPHA, Test, allowance, judge, make_test
 from tunewise.evidence.limits import Probe
 from tunewise.evidence.metrics import metric_of
-from tunewise.evidence.records import Evidence, Outcome, Score
+from tunewise.evidence.records import Evidence, Outcome, Score, cut_off
 from tunewise.evidence.runner import Runner
 from tunewise.hosts import DISTILLED
 from tunewise.ladder import Gap, Step, climb
@@ -153,7 +153,7 @@ class Run:
             )
             self.keep(Step(rung.name, skipped_because=f"the budget ended the run {why}"))
             return
-        evidence = self.with_near_note(self.read(rung.name, outcomes))
+        evidence = self.with_notes(self.read(rung.name, outcomes))
         self.outcomes[rung.name] = outcomes
         limits, probed = self.task.limits, None
         if limits is not None and evidence.verdict == "meets":
@@ -270,7 +270,7 @@ class Run:
                 on_look=lambda read: self.show(rung.name, read, test),
             )
             everything, read = gathered.outcomes, gathered.read
-        evidence = self.with_near_note(self.read(rung.name, read))
+        evidence = self.with_notes(self.read(rung.name, read))
         self.outcomes[rung.name] = everything
         self.progress.tell(
             "measuring",
@@ -283,6 +283,13 @@ class Run:
             verdict=evidence.verdict,
         )
         return evidence
+
+    def with_notes(self, evidence: Evidence) -> Evidence:
+        """Evidence that says how many answers were cut off, and what it is without items near to the rows."""
+        evidence, cut = self.with_near_note(evidence), cut_off(evidence)
+        most = self.task.decoding.max_new_tokens
+        note = f"{cut} of {len(evidence.outcomes)} answers were cut off at decoding.max_new_tokens ({most})"
+        return replace(evidence, notes=(*evidence.notes, note)) if cut else evidence
 
     def with_near_note(self, evidence: Evidence) -> Evidence:
         """Evidence that says what the estimate is without items near to rows that a rung learns from."""

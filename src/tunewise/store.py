@@ -377,14 +377,26 @@ def _lock_or_refuse(path: Path) -> FileLock:
     return lock
 
 
-def _holder(path: Path) -> str:
-    """The process that opened the run last, as far as it can be read."""
+def run_id_of(path: Path) -> str:
+    """The id of the run in a file, which nothing is written to; empty where there is none."""
+    row = _read_only(path, "SELECT value FROM meta WHERE name = 'run_id'")
+    return "" if row is None else str(row[0])
+
+
+def _read_only(path: Path, query: str) -> tuple[Any, ...] | None:
+    """The first row that ``query`` gives, as far as the file can be read; also while it is held."""
     try:
         connection = sqlite3.connect(f"file:{path.absolute()}?mode=ro", uri=True, timeout=1.0)
         try:
-            row = connection.execute("SELECT pid, host FROM sessions ORDER BY seq DESC LIMIT 1").fetchone()
+            row: tuple[Any, ...] | None = connection.execute(query).fetchone()
         finally:
             connection.close()
     except sqlite3.Error:
-        row = None
+        return None
+    return row
+
+
+def _holder(path: Path) -> str:
+    """The process that opened the run last, as far as it can be read."""
+    row = _read_only(path, "SELECT pid, host FROM sessions ORDER BY seq DESC LIMIT 1")
     return "another process" if row is None else f"another process (pid {row[0]} on {row[1]})"

@@ -37,8 +37,10 @@ def print_decision(decision: dict[str, Any], folder: Path) -> None:
         )
     console.print(table)
     for rung in decision["rungs"]:
-        if "skipped_because" not in rung and (further := further_figures(rung)):
-            console.print(f"{rung['rung']}: {escape(further)}", style="dim", soft_wrap=True, highlight=False)
+        if "skipped_because" in rung:
+            continue
+        for line in filter(None, (further_figures(rung), *rung["notes"])):
+            console.print(f"{rung['rung']}: {escape(line)}", style="dim", soft_wrap=True, highlight=False)
     print_skipped(console, [(r["rung"], r.get("skipped_because")) for r in decision["rungs"]])
     _print_held(console, decision)
     console.print()

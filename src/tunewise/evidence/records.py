@@ -85,3 +85,8 @@ class Evidence:
 def values_of(outcomes: Sequence[Outcome], errored_as: float) -> list[float]:
     """The values a test reads, with every ``errored`` outcome taken as ``errored_as`` (0 or 1)."""
     return [errored_as if o.value is None else o.value for o in outcomes]
+
+
+def cut_off(evidence: Evidence) -> int:
+    """How many of its answers were not finished when they had all the tokens they may have."""
+    return sum(bool(outcome.detail.get("cut")) for outcome in evidence.outcomes)
