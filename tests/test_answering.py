@@ -3,12 +3,14 @@
 import json
 import threading
 import time
+from io import StringIO
 
 import pytest
 
 import tunewise
 from tunewise.data import Message
-from tunewise.errors import BudgetEnded, DoorError, SettingError
+from tunewise.errors import BudgetEnded, DataError, DoorError, SettingError
+from tunewise.inputs import read_inputs
 from tunewise.models.asking import ask_in_order, bound
 from tunewise.models.door import Answer, Decoding, Price, Request
 from tunewise.models.endpoint import EndpointDoor
@@ -99,3 +101,16 @@ def test_a_cap_on_answers_of_a_host_without_a_price_is_refused(priced_run):
     (priced_run / "task.json").write_text(json.dumps(saved))
     with pytest.raises(SettingError, match="cannot be kept"):
         next(tunewise.answer(priced_run, ["a"], rung="zero-shot", max_usd=1))
+
+
+def test_a_byte_order_mark_is_no_part_of_an_input_and_a_broken_row_no_text(tmp_path):
+    row = '\ufeff{"input": "number 4", "output": "even"}\r\n'
+    shown, turns = read_inputs("-", StringIO(row))[0]
+    assert (shown, [turn.content for turn in turns]) == ("number 4", ["number 4"])
+    (tmp_path / "a.txt").write_text("\ufeffnumber 4\r\n{name}, hello\n", encoding="utf-8")
+    assert [shown for shown, _ in read_inputs(str(tmp_path / "a.txt"), StringIO())] == [
+        "number 4",
+        "{name}, hello",
+    ]
+    with pytest.raises(DataError, match="standard input:2: broken JSON at column"):
+        read_inputs("-", StringIO('first\n{"input": "number 4"\n'))

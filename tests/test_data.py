@@ -259,6 +259,34 @@ def test_what_follows_a_json_list_is_not_dropped_in_silence(write: Write) -> Non
     assert refused(path) == f"{path}, line 2: the list has ended, but more follows: '[{row}]'"
 
 
+def test_a_name_that_stands_twice_is_refused_since_only_one_of_its_values_could_count(write: Write) -> None:
+    twice = '{"input": "a", "output": "wrong", "output": "odd"}\n'
+    for name, text, says in (
+        ("a.jsonl", twice, "line 1: broken JSON: the key 'output' stands twice"),
+        ("a.json", f"[{twice}]", "the key 'output' stands twice"),
+        ("a.csv", "input,output,output\na,odd,wrong\n", "the column 'output' stands twice in the header"),
+    ):
+        with pytest.raises(DataError, match=says):
+            read_examples(write(text, name))
+    assert len(read_examples(write("input,output,,\na,odd,,\n", "b.csv")).examples) == 1
+
+
+def test_a_number_of_endless_digits_is_a_broken_row_in_words(write: Write) -> None:
+    with pytest.raises(DataError, match="line 1: broken JSON: a number has more digits than can be read"):
+        read_examples(write('{"input": "a", "output": ' + "9" * 5000 + "}\n"))
+
+
+def test_what_a_table_of_numbers_does_not_know_is_no_answer(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    table = pa.table({"input": ["a", "b", "c"], "output": [1.0, float("nan"), None]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="row 2: the row has no output") as found:
+        read_examples(tmp_path / "a.parquet")
+    assert "row 3: the row has no output" in str(found.value)
+
+
 def test_json_nested_too_deep_is_a_broken_row(write: Write) -> None:
     assert "line 1: broken JSON" in refused(write('{"input":' + "[" * 200_000))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tunewise.api import read_parts
 from tunewise.errors import DataError
 from tunewise.scaffold import init_task
 from tunewise.task import Task, load_task
@@ -31,7 +32,7 @@ def test_few_different_outputs_are_a_closed_set(tmp_path: Path) -> None:
 
 
 def test_objects_are_compared_by_fields_and_copies_are_grouped(tmp_path: Path) -> None:
-    rows = [{"input": f"mail {n}", "output": {"id": n // 4, "kind": "x"}} for n in range(60)]
+    rows = [{"input": f"mail {n}", "output": {"id": n // 4, "kind": "x"}} for n in range(300)]
     text, task = scaffold(tmp_path, rows)
     assert (task.metric, task.split.group, task.output) == ("json_fields", "output", None)
     assert "# Guess: 75% of the rows repeat the output of an earlier one" in text
@@ -55,10 +56,28 @@ def test_short_texts_are_exact_and_long_ones_token_f1(tmp_path: Path) -> None:
 
 
 def test_a_field_named_like_a_group_is_proposed(tmp_path: Path) -> None:
-    rows = [{"input": f"mail {n}", "output": f"answer {n}", "customer_id": n % 9} for n in range(40)]
+    rows = [{"input": f"mail {n}", "output": f"answer {n}", "customer_id": n % 90} for n in range(400)]
     text, task = scaffold(tmp_path, rows)
     assert task.split.group == "customer_id"
-    assert "# Guess: 'customer_id' has 9 different values in 40 rows" in text
+    assert "# Guess: 'customer_id' has 90 different values in 400 rows" in text
+
+
+def test_groups_too_few_to_certify_on_are_not_proposed(tmp_path: Path) -> None:
+    """What init writes must not be refused by check: two labels are no groups, nor are two sources."""
+    labels = [{"input": f"mail {n}", "output": {"label": ["yes", "no"][n % 2]}} for n in range(300)]
+    sources = [{"input": f"mail {n}", "output": f"a{n}", "source": ["web", "app"][n % 2]} for n in range(300)]
+    for rows in (labels, sources):
+        _, task = scaffold(tmp_path, rows)
+        assert task.split.group is None
+        assert len(read_parts(task)[0].certification) > 16
+
+
+@pytest.mark.parametrize("choice", [".5", "yes", "1e3", "2024-01-01", "0x1F", "~", "./x", "null"])
+def test_choices_read_back_as_the_texts_they_are(tmp_path: Path, choice: str) -> None:
+    rows = [{"input": f"message {n}", "output": [choice, "other"][n % 2]} for n in range(40)]
+    _, task = scaffold(tmp_path, rows)
+    assert task.output is not None
+    assert set(task.output.choices or ()) == {choice, "other"}
 
 
 def test_there_is_room_for_the_longest_answer(tmp_path: Path) -> None:

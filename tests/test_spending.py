@@ -133,3 +133,9 @@ def test_the_upper_bound_holds_for_a_real_tokenizer_and_its_template(text):
     )
     tokens = len(tokenizer(rendered, add_special_tokens=False)["input_ids"])
     assert tokens / 1e6 <= upper_bound(Price(1.0, 1.0), request)
+
+
+@pytest.mark.parametrize("cap", [float("inf"), float("nan")])
+def test_a_cap_that_is_no_amount_is_refused(cap):
+    with pytest.raises(SettingError, match="a finite number of US dollars was expected"):
+        Spending(max_usd=cap)

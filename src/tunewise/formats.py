@@ -10,6 +10,7 @@ In every format ``references: [...]`` adds further right answers.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -199,7 +200,9 @@ def _check_turns(turns: tuple[Turn, ...]) -> None:
 
 
 def _filled(value: Any) -> bool:
-    return value is not None and not (isinstance(value, str) and not value.strip())
+    """False for null, for a blank text, and for what a table of numbers has where nothing is known (NaN)."""
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return not missing and not (isinstance(value, str) and not value.strip())
 
 
 def _text(value: Any, what: str) -> str:

@@ -23,7 +23,7 @@ def read_inputs(source: str, stdin: TextIO) -> list[Given]:
     """
     if source == "-":
         try:
-            return _lines(stdin.read(), "standard input")
+            return _lines(stdin.read().removeprefix("\ufeff"), "standard input")
         except UnicodeDecodeError as error:
             raise DataError(f"standard input: not UTF-8 (byte {error.start}); send it as UTF-8") from None
     path = Path(source)
@@ -32,13 +32,13 @@ def read_inputs(source: str, stdin: TextIO) -> list[Given]:
     if path.suffix.lower() in KINDS:
         return [(example.input, example.turns) for example in data.read_inputs(path).examples]
     try:
-        return _lines(path.read_text(encoding="utf-8"), source)
+        return _lines(path.read_text(encoding="utf-8-sig"), source)
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
 
 
 def _lines(text: str, source: str) -> list[Given]:
-    lines = [(place, line) for place, line in enumerate(text.split("\n"), 1) if line.strip()]
+    lines = [(place, line.rstrip("\r")) for place, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise DataError(f"{source}: no input; expected one per line")
     return [_one(line, source, place) for place, line in lines]
@@ -47,7 +47,12 @@ def _lines(text: str, source: str) -> list[Given]:
 def _one(line: str, source: str, place: int) -> Given:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError:
+    except json.JSONDecodeError as error:
+        if line.lstrip().startswith('{"'):
+            raise DataError(
+                f"{source}:{place}: broken JSON at column {error.colno}: {error.msg} (a line that begins as "
+                'an object is read as a row; as {"input": "..."} any text can be sent)'
+            ) from None
         return line, line
     if not isinstance(row, dict):
         return line, line

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,25 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON value")
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError where a key stands twice, since only one of the values could count."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"the key '{_twice([key for key, _ in pairs])}' stands twice in one object")
+    return found
+
+
+def _twice(names: Sequence[str]) -> str | None:
+    """The first name that comes a second time."""
+    return next((name for place, name in enumerate(names) if name and name in names[:place]), None)
+
+
+def _broken(error: Exception) -> DataError:
+    """What is wrong with a value that is no row, where the parser names no column."""
+    said = "a number has more digits than can be read" if "integer string" in str(error) else str(error)[:100]
+    return DataError(f"broken JSON: {said}")
+
+
 def _lines(text: str) -> Found:
     """JSONL. Lines end at a line feed only: U+2028 and its like may stand inside a text."""
     for number, line in enumerate(text.split("\n"), start=1):
@@ -117,11 +136,11 @@ def _lines(text: str) -> Found:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         return DataError(f"broken JSON at column {error.colno}: {error.msg}; got '{text.strip()[:60]}'")
     except (ValueError, RecursionError) as error:
-        return DataError(f"broken JSON: {str(error)[:100]}")
+        return _broken(error)
 
 
 def _keys_of_one(text: str) -> list[str] | None:
@@ -135,7 +154,7 @@ def _keys_of_one(text: str) -> list[str] | None:
 
 def _list(text: str) -> Found:
     """A JSON list, value by value, so that each row has the line on which it begins."""
-    decoder = json.JSONDecoder(parse_constant=_no_constant)
+    decoder = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_object)
     at, line, counted = text.index("[") + 1, 1, 0
     while True:
         while at < len(text) and text[at] in " \t\r\n,":
@@ -153,7 +172,7 @@ def _list(text: str) -> Found:
             yield error.lineno, DataError(f"broken JSON at column {error.colno}: {error.msg}")
             return
         except (ValueError, RecursionError) as error:
-            yield line, DataError(f"broken JSON: {str(error)[:100]}")
+            yield line, _broken(error)
             return
         yield line, value
 
@@ -181,6 +200,12 @@ def _table(text: str, delimiter: str | None) -> Found:
             continue
         if header is None:
             header = [cell.strip() for cell in cells]
+            if (name := _twice(header)) is not None:
+                yield (
+                    begins,
+                    DataError(f"the column '{name}' stands twice in the header; rename or remove one"),
+                )
+                return
         elif len(cells) != len(header):
             yield begins, DataError(f"{len(header)} cells were expected as in the header, got {len(cells)}")
         else:

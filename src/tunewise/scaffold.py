@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tunewise.data import Example, read_examples
 
 MAX_CHOICES = 100  # different outputs up to which they may be a closed set
 ROWS_PER_CHOICE = 3  # mean rows of each output from which they are taken for one
 SHORT_ANSWER = 60  # characters up to which half of the answers must be for ``exact``
 _GROUP_NAME = r"(group|user|customer|author|site|source|session|thread|document)(_?id)?"
+FEWEST_GROUPS = 64  # of which 0.35 hold the 16 that a certification needs, with room for chance
 COPIES = 0.3  # share of rows whose output repeats an earlier row's, from which a group is proposed
 
 
@@ -72,9 +75,9 @@ def _guess_group(examples: Sequence[Example], outputs: Sequence[str]) -> tuple[s
     """A field named like a group whose values come back, else ``output`` where these outputs do."""
     for field in examples[0].fields:
         values = Counter(str(row.fields.get(field)) for row in examples)
-        if re.fullmatch(_GROUP_NAME, field) and 1 < len(values) < len(examples):
+        if re.fullmatch(_GROUP_NAME, field) and FEWEST_GROUPS <= len(values) < len(examples):
             return field, f"'{field}' has {len(values)} different values in {len(examples)} rows"
-    copies = 1 - len(set(outputs)) / len(outputs) if outputs else 0.0
+    copies = 1 - len(set(outputs)) / len(outputs) if len(set(outputs)) >= FEWEST_GROUPS else 0.0
     if copies >= COPIES and "output" in examples[0].fields:
         return "output", f"{copies:.0%} of the rows repeat the output of an earlier one"
     return None, ""
@@ -163,8 +166,7 @@ def _name(path: Path) -> str:
 def _quoted(text: str) -> str:
     """A YAML scalar that reads back as this text: plain where that is safe, else in JSON's quotes."""
     plain = re.fullmatch(r"[A-Za-z./_][\w./ -]*[\w./]", text) and "  " not in text
-    word = text.lower() in ("true", "false", "null")
-    return text if plain and not word else json.dumps(text, ensure_ascii=False)
+    return text if plain and yaml.safe_load(text) == text else json.dumps(text, ensure_ascii=False)
 
 
 def _max_new_tokens(examples: Sequence[Example]) -> int:

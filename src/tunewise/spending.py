@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from tunewise.errors import BudgetEnded
+from tunewise.errors import BudgetEnded, SettingError
 from tunewise.models.door import Price, Request
 from tunewise.store_account import Spent
 
@@ -20,7 +20,7 @@ class Spending:
     """What is spent and what is reserved for calls in flight, against the caps. Thread-safe.
 
     max_usd: USD; max_seconds: wall time over all sessions of the run; None: no cap.
-    already: what earlier sessions of the run spent.
+    already: what earlier sessions of the run spent. Raises SettingError for a cap that is not finite.
 
     Money is never passed as long as each reservation is an upper bound: before a call, spent plus
     reserved plus the call's bound must fit. Time is checked before each call; a call that has begun
@@ -35,6 +35,11 @@ class Spending:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         already = already or Spent()
+        if max_usd is not None and not math.isfinite(max_usd):
+            raise SettingError(
+                f"the cap on money: a finite number of US dollars was expected, got {max_usd:g}; for no cap "
+                "leave it out"
+            )
         self.max_usd = max_usd
         self.max_seconds = max_seconds
         self._cap = None if max_usd is None else math.floor(max_usd * _UNITS)

@@ -272,11 +272,14 @@ def overlaps_of(
 
 def _require_enough(certification: Sequence[Example], remedy: str) -> None:
     groups = {row.group for row in certification if row.group is not None}
-    items, unit = (len(groups), "groups") if groups else (len(certification), "rows")
+    items, unit = (len(groups), "group") if groups else (len(certification), "row")
     if items < MIN_CERTIFICATION:
-        got = f"{items} {unit}" + (f" in {len(certification)} rows" if groups else "")
+        got = f"{items} {unit}{'' if items == 1 else 's'}"
+        if groups:
+            got += f" in {len(certification)} rows"
+            remedy = f"leave out split.group, or name a field with more different values there; else {remedy}"
         raise DataError(
-            f"certification needs at least {MIN_CERTIFICATION} {unit} for a verdict, got {got}; {remedy}"
+            f"certification needs at least {MIN_CERTIFICATION} {unit}s for a verdict, got {got}; {remedy}"
         )
 
 

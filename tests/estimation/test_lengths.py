@@ -61,3 +61,15 @@ def test_a_task_with_an_endpoint_only_names_no_weights_to_tune(tmp_path):
     (tmp_path / "task.yaml").write_text(text + "model: {endpoint: 'http://h/v1', name: m}\n")
     with pytest.raises(SettingError, match="names no local weights"):
         lengths.model_of(load_task(tmp_path / "task.yaml"))
+
+
+def test_a_task_at_an_endpoint_is_measured_for_the_model_that_is_named(tmp_path):
+    rows = [{"input": f"question {n}", "output": "x"} for n in range(60)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "task.yaml").write_text(
+        "name: t\nexamples: rows.jsonl\nmetric: exact\ntarget: 0.9\nmodel: {endpoint: http://a/v1, name: m}\n"
+    )
+    task = load_task(tmp_path / "task.yaml")
+    with pytest.raises(SettingError, match="give MODEL"):
+        lengths.of_task(task)
+    assert 20 < (lengths.of_task(task, "nobody/has-this").rows or 0) < 40

@@ -58,3 +58,11 @@ def test_a_script_that_is_not_there_is_a_users_mistake(place: str, names: str) -
 def test_a_script_that_says_something_else_breaks_the_door() -> None:
     with pytest.raises(DoorError, match="dict"):
         ask(ScriptedDoor(lambda messages: {}), "q")  # type: ignore[arg-type,return-value]
+
+
+def test_what_a_script_raises_is_told_with_its_place() -> None:
+    def broken(messages: Sequence[Message]) -> str:
+        raise KeyError("price list")
+
+    with pytest.raises(DoorError, match=r"KeyError: 'price list' \(.*test_scripted\.py:\d+\)"):
+        ask(ScriptedDoor(broken), "q")

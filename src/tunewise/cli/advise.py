@@ -41,7 +41,7 @@ def advise(
     from tunewise.errors import SettingError
 
     thresholds = Thresholds(static_rows, latency_ms, cost_usd)
-    if min(static_rows, latency_ms, cost_usd) < 0:
+    if not all(limit >= 0 for limit in (static_rows, latency_ms, cost_usd)):  # nor NaN
         raise SettingError("a threshold of 0 or more was expected (--static-rows, --latency-ms, --cost-usd)")
     if task is not None or facts is not None:
         given = advise_on_task(task, facts=facts, model=model, thresholds=thresholds, measure=measure)

@@ -144,7 +144,7 @@ def _from_task(
     from tunewise.task import load_task
 
     found = load_task(path)
-    measured = lengths.of_task(found) if length is None else lengths.fixed(length)
+    measured = lengths.of_task(found, model) if length is None else lengths.fixed(length)
     what["lengths"] = replace(measured, rows=rows if rows is not None else measured.rows)
     what["rows"] = rows
     what["epochs"] = epochs or found.training.epochs

@@ -94,8 +94,11 @@ def of_texts(texts: Sequence[tuple[str, int]], tokenizer: Path | None) -> Length
     return Lengths(tuple(values), len(texts), said)
 
 
-def of_task(task: "Task") -> Lengths:
-    """Lengths of a task's train rows as ``zero-shot`` and the tuned rungs write them. Reads the examples."""
+def of_task(task: "Task", model: str | None = None) -> Lengths:
+    """Lengths of a task's train rows as ``zero-shot`` and the tuned rungs write them. Reads the examples.
+
+    model: whose tokens are counted; by default what the task tunes.
+    """
     from tunewise.api import read_parts
 
     parts, _, _ = read_parts(task)
@@ -103,7 +106,7 @@ def of_task(task: "Task") -> Lengths:
     for example in parts.train:
         turns = [task.instruction or "", *(turn.content for turn in example.turns), example.answer]
         texts.append(("\n".join(turns), 1 + len(turns)))
-    return of_texts(texts, tokenizer_of(model_of(task)))
+    return of_texts(texts, tokenizer_of(model or model_of(task)))
 
 
 def model_of(task: "Task") -> str:

@@ -3,11 +3,12 @@
 import hashlib
 import importlib
 import re
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tunewise.data import Message
-from tunewise.errors import DoorError, SettingError
+from tunewise.errors import DoorError, SettingError, TunewiseError
 from tunewise.models.door import Answer, Price, Request
 
 Script = Callable[[Sequence[Message]], str | Answer]
@@ -48,7 +49,8 @@ class ScriptedDoor:
     script: the callable, or where it stands (``module:attr``); the fingerprint follows from that place.
     A string becomes an Answer whose tokens are words, cut after ``max_new_tokens`` of them; an Answer is
     passed on as it is, with the price added where it has tokens and no price. seconds: what each answer
-    reports as its time; nothing sleeps. What the script raises goes through.
+    reports as its time; nothing sleeps. What it raises is a DoorError with its place, but for errors of
+    tunewise, which go through.
 
     Raises SettingError when the callable cannot be found; ``answer`` raises DoorError when the callable
     gives something else than a string or an Answer.
@@ -91,7 +93,14 @@ class ScriptedDoor:
         return None
 
     def _answer_one(self, request: Request) -> Answer:
-        said = self._script(request.messages)
+        try:
+            said = self._script(request.messages)
+        except TunewiseError:
+            raise
+        except Exception as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            said = f"{type(error).__name__}: {error} ({at.filename}:{at.lineno})"
+            raise DoorError(f"scripted model {self.name}: {said}") from error
         if isinstance(said, str):
             answer = worded_answer(said, request.messages, request.decoding.max_new_tokens)
             answer = replace(answer, seconds=self._seconds)

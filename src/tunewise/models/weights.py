@@ -72,10 +72,12 @@ def hub_folder(hub_id: str) -> Path:
         return Path(snapshot_download(hub_id, **wanted))
     except RepositoryNotFoundError as error:
         raise SettingError(
-            f"{pass_on}, and the hub knows no such model, or does not show it to you."
+            f"{pass_on}, and the hub knows no such model, or does not show it to you; a hosted one is "
+            f"{{endpoint: https://..., name: {hub_id}}}."
         ) from error
     except OSError as error:  # the hub's own errors are all of this kind, a missing network included
-        raise DoorError(f"{pass_on}, and the hub could not be reached: {error}") from error
+        hint = "" if "/" in hub_id else f" (a hosted model is {{endpoint: https://..., name: {hub_id}}})"
+        raise DoorError(f"{pass_on}{hint}, and the hub could not be reached: {error}") from error
 
 
 def weight_files(folder: Path) -> list[Path]:
