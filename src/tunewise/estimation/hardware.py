@@ -92,8 +92,11 @@ def find_gpu(name: str, catalogue: Sequence[Gpu]) -> Gpu:
 
     near = [known[said].name for said in difflib.get_close_matches(wanted, known, n=5, cutoff=0.5)]
     near += [gpu.name for gpu in catalogue if wanted and wanted in _plain(gpu.name)]
-    nearest = ", ".join(dict.fromkeys(near)) or ", ".join(gpu.name for gpu in catalogue)
-    raise SettingError(f"unknown GPU {name!r}; nearest: {nearest}. Others come with --hardware FILE")
+    said = f"nearest: {', '.join(dict.fromkeys(near))}" if near else f"the catalogue has {len(catalogue)}"
+    raise SettingError(
+        f"unknown GPU {name!r}; {said} (tunewise estimate MODEL --all-gpus lists them). For another one, "
+        "`tunewise estimate` takes --hardware FILE"
+    )
 
 
 def gpu_of_device(said: str, memory_gib: float, catalogue: Sequence[Gpu]) -> Gpu:
