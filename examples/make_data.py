@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).parent
-TICKETS_SEED, MESSAGES_SEED = 20261129, 20250115
+TICKETS_SEED, MESSAGES_SEED = 20261134, 20250115
 TICKETS = 320
 MESSAGES = 480
 OPTIONAL = 0.25  # share of the [optional] texts that are kept
