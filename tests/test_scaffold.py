@@ -72,7 +72,9 @@ def test_groups_too_few_to_certify_on_are_not_proposed(tmp_path: Path) -> None:
         assert len(read_parts(task)[0].certification) > 16
 
 
-@pytest.mark.parametrize("choice", [".5", "yes", "1e3", "2024-01-01", "0x1F", "~", "./x", "null"])
+@pytest.mark.parametrize(
+    "choice", [".5", "yes", "1e3", "2024-01-01", "0x1F", "~", "./x", "null", "...", "... a"]
+)
 def test_choices_read_back_as_the_texts_they_are(tmp_path: Path, choice: str) -> None:
     rows = [{"input": f"message {n}", "output": [choice, "other"][n % 2]} for n in range(40)]
     _, task = scaffold(tmp_path, rows)

@@ -58,7 +58,14 @@ class WorldError(TunewiseError):
 
 
 class DoorError(WorldError):
-    """The model could not be reached, refused the key, or gave answers of another shape."""
+    """The model could not be reached, refused the key, or gave answers of another shape.
+
+    unanswered: attempts that were sent and never answered; a host may charge for each.
+    """
+
+    def __init__(self, message: str, unanswered: int = 0) -> None:
+        super().__init__(message)
+        self.unanswered = unanswered
 
 
 class StoreError(WorldError):

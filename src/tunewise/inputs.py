@@ -9,7 +9,7 @@ from tunewise import data
 from tunewise.data import Message
 from tunewise.errors import DataError, RunError, SettingError
 from tunewise.formats import read_row, recognise
-from tunewise.rowfiles import KINDS
+from tunewise.rowfiles import KINDS, json_value
 
 Given = tuple[str, str | Sequence[Message]]
 
@@ -45,15 +45,12 @@ def _lines(text: str, source: str) -> list[Given]:
 
 
 def _one(line: str, source: str, place: int) -> Given:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        if line.lstrip().startswith('{"'):
-            raise DataError(
-                f"{source}:{place}: broken JSON at column {error.colno}: {error.msg} (a line that begins as "
-                'an object is read as a row; as {"input": "..."} any text can be sent)'
-            ) from None
-        return line, line
+    row = json_value(line)
+    if isinstance(row, DataError) and line.lstrip().startswith('{"'):
+        raise DataError(
+            f"{source}:{place}: {row} (a line that begins as an object is read as a row; "
+            'as {"input": "..."} any text can be sent)'
+        )
     if not isinstance(row, dict):
         return line, line
     try:

@@ -6,7 +6,7 @@ READING = "cpt"  # the rung of ``training`` events while documents are read, bef
 
 
 class Progress(Protocol):
-    """Told of every event of a run; must never raise and never block for long.
+    """Told of every event of a run, also by threads of calls; must never raise and never block for long.
 
     Events and their facts (all optional but the first):
       ``plan``       text

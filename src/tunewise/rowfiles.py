@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,13 +112,18 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object; ValueError where a key stands twice, since only one of the values could count."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError(f"the key '{_twice([key for key, _ in pairs])}' stands twice in one object")
+        raise ValueError(f"the key '{_twice(key for key, _ in pairs)}' stands twice in one object")
     return found
 
 
-def _twice(names: Sequence[str]) -> str | None:
+def _twice(names: Iterable[str]) -> str | None:
     """The first name that comes a second time."""
-    return next((name for place, name in enumerate(names) if name and name in names[:place]), None)
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def _broken(error: Exception) -> DataError:
@@ -131,10 +136,11 @@ def _lines(text: str) -> Found:
     """JSONL. Lines end at a line feed only: U+2028 and its like may stand inside a text."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            yield number, _json(line)
+            yield number, json_value(line)
 
 
-def _json(text: str) -> Any:
+def json_value(text: str) -> Any:
+    """The value that a text is; a DataError, not raised, where it is none."""
     try:
         return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
@@ -146,9 +152,9 @@ def _json(text: str) -> Any:
 def _keys_of_one(text: str) -> list[str] | None:
     """The keys of a text that is one JSON object spread over lines; None for any other."""
     first = text.lstrip().split("\n", 1)[0]
-    if not first.startswith("{") or isinstance(_json(first), dict):
+    if not first.startswith("{") or isinstance(json_value(first), dict):
         return None
-    whole = _json(text)
+    whole = json_value(text)
     return list(whole) if isinstance(whole, dict) else None
 
 
@@ -200,7 +206,7 @@ def _table(text: str, delimiter: str | None) -> Found:
             continue
         if header is None:
             header = [cell.strip() for cell in cells]
-            if (name := _twice(header)) is not None:
+            if (name := _twice(filter(None, header))) is not None:
                 yield (
                     begins,
                     DataError(f"the column '{name}' stands twice in the header; rename or remove one"),

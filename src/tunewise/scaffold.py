@@ -165,8 +165,12 @@ def _name(path: Path) -> str:
 
 def _quoted(text: str) -> str:
     """A YAML scalar that reads back as this text: plain where that is safe, else in JSON's quotes."""
-    plain = re.fullmatch(r"[A-Za-z./_][\w./ -]*[\w./]", text) and "  " not in text
-    return text if plain and yaml.safe_load(text) == text else json.dumps(text, ensure_ascii=False)
+    plain = None if "  " in text else re.fullmatch(r"[A-Za-z./_][\w./ -]*[\w./]", text)
+    try:
+        safe = plain is not None and yaml.safe_load(text) == text
+    except yaml.YAMLError:
+        safe = False
+    return text if safe else json.dumps(text, ensure_ascii=False)
 
 
 def _max_new_tokens(examples: Sequence[Example]) -> int:

@@ -119,10 +119,12 @@ def compare_methods(
     if rate_rows and rate_rows < FEWEST_ROWS:
         raise SettingError(f"rates are tried on {FEWEST_ROWS} rows or more, got {rate_rows}; 0 takes all")
 
-    def one(name: str) -> tuple["Method", Workbench]:
-        return prepare(path_or_task, name, "sft", out, seed, told)[:2]
+    first = prepare(path_or_task, methods[0], "sft", out, seed, told)[:2]
 
-    with checkpoints.alone_in(one(methods[0])[1].folder):
+    def one(name: str) -> tuple["Method", Workbench]:
+        return first if name == methods[0] else prepare(path_or_task, name, "sft", out, seed, told)[:2]
+
+    with checkpoints.alone_in(first[1].folder):
         return compared(methods, one, rates, rate_rows, general)
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,8 @@ def test_a_second_interrupt_leaves_at_once_and_what_was_measured_can_be_gone_on_
         [*command, "--rungs", "zero-shot"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         env={**os.environ, "PYTHONPATH": str(folder)},
     )  # fmt: skip
+    late = threading.Timer(90, process.kill)
+    late.start()
     said = ""
     for awaited in ("asked", "Interrupt again"):
         for line in process.stderr:
@@ -221,6 +224,7 @@ def test_a_second_interrupt_leaves_at_once_and_what_was_measured_can_be_gone_on_
         process.send_signal(signal.SIGINT)
     said += process.stderr.read()
     process.stderr.close()
+    late.cancel()
     assert process.wait(timeout=60) == 130
     assert "the same command goes on from here" in said
     assert "Traceback" not in said

@@ -228,6 +228,21 @@ def test_a_model_that_our_attention_does_not_fit_fails_the_trial(model, monkeypa
         assert [w.tokens for w in generator.write(asked)] == expected
 
 
+def test_a_model_whose_code_asks_its_layers_for_weights_answers_plainly_in_either_precision(
+    make_model, monkeypatch
+):
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    inner = LlamaMLP.forward
+    monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: inner(self, x.to(self.up_proj.weight.dtype)))
+    monkeypatch.setattr(shared_prefix, "_passed", set())
+    asked = prompts(30, [9, 1])
+    for precision in ("bf16", "fp32"):
+        generator = generator_for(make_model(), NO_STOP, precision=precision)
+        assert isinstance(generator, PlainGenerator) is can_pack(make_model())
+        assert len(generator.write(asked)) == 2
+
+
 def test_the_trial_is_held_once_for_each_kind_of_model(make_model, monkeypatch):
     held, trial = [], JointGenerator.agrees_with
     monkeypatch.setattr(JointGenerator, "agrees_with", lambda self, *a: held.append(self) or trial(self, *a))

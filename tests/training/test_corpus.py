@@ -63,6 +63,12 @@ def test_of_few_documents_a_whole_one_is_held_out_and_of_a_single_one_its_last_p
         assert corpus.apart
         assert (len(away), len(read)) == (1, count - 1)
         assert not away & read
+    large, small = papers(2, words=200)[1], papers(1, words=20)[0]
+    for order in ((large, small), (small, large)):
+        corpus = corpus_of(order, tokenizer, length=32)
+        assert {row.key.split("#")[0] for row in corpus.held_out} == {
+            small.id
+        }  # reading is not left without text
     corpus = corpus_of(papers(1, words=60), tokenizer, length=32)
     whole, _ = pieces("d0", papers(1, words=60)[0].text, tokenizer, length=32)
     assert [row.answer for row in (*corpus.train, *corpus.held_out)] == [row.answer for row in whole]

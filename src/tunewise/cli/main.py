@@ -68,7 +68,7 @@ def main() -> None:
 
 def leave_calls_behind() -> None:
     """End the process where calls were abandoned: Python would wait for their threads before it ends."""
-    from tunewise.evidence.runner import CALLS
+    from tunewise.models.asking import CALLS
 
     if any(thread.name.startswith(CALLS) for thread in threading.enumerate()):
         sys.stdout.flush()

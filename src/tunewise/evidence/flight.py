@@ -119,22 +119,49 @@ class Flight:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._waiting.clear()
+        first: KeyboardInterrupt | None = None
+        if kind is None or not issubclass(kind, KeyboardInterrupt):
+            try:
+                self._wait()
+                return
+            except KeyboardInterrupt as came:
+                first = came
         try:
-            if self._under_way and kind is not None and issubclass(kind, KeyboardInterrupt):
-                if give_up := getattr(self._door, "give_up", None):
-                    give_up()  # what only waits for another attempt has no answer to lose
-                self._hands.progress.tell(
-                    "note",
-                    text="Stopping: waiting for the calls under way, so that no answer is lost. "
-                    "Interrupt again to leave at once.",
-                )
-            # Each batch is waited for by its own flag: an interrupt may have come between taking a batch
-            # from the queue and striking it off the list.
-            for batch in self._under_way:
-                batch.landed.wait()
+            self._stop()
         except KeyboardInterrupt:
-            self._hands.abandoned = True
+            self._abandon()
             raise
+        if first is not None:
+            raise first
+
+    def _stop(self) -> None:
+        """What the first interrupt does: no further attempt, and a wait for what is under way."""
+        if not self._under_way:
+            return
+        if give_up := getattr(self._door, "give_up", None):
+            give_up()  # what only waits for another attempt has no answer to lose
+        self._hands.progress.tell(
+            "note",
+            text="Stopping: waiting for the calls under way, so that no answer is lost. "
+            "Interrupt again to leave at once.",
+        )
+        self._wait()
+
+    def _abandon(self) -> None:
+        """What the second interrupt does: nothing waits any more; what a host may charge is on account."""
+        self._hands.abandoned = True
+        left = math.fsum(batch.reserved for batch in self._under_way if not batch.landed.is_set())
+        if left and self._door.price is not None:
+            self._hands.store.record_cost("calls left under way, at most", left, rung=self._rung)
+
+    def _wait(self) -> None:
+        """Until every batch has landed.
+
+        Each is waited for by its own flag: an interrupt may have come between taking a batch from the queue
+        and striking it off the list.
+        """
+        for batch in self._under_way:
+            batch.landed.wait()
 
     def want(self, label: int, request: Request) -> None:
         """Ask for the answer to ``request`` under ``label``; nothing is sent before ``land``."""
@@ -217,7 +244,7 @@ class Flight:
             if raised is None:
                 batch.answers = self._recorded(batch, future.result())
             else:
-                self._hands.spending.settle(batch.reserved, 0.0)
+                self._settle_failed(batch, raised)
             failure = raised
         except (DoorError, StoreError) as error:
             failure = error
@@ -225,6 +252,14 @@ class Flight:
             batch.error = failure
             batch.landed.set()
             self._landings.put(batch)
+
+    def _settle_failed(self, batch: _Batch, error: BaseException) -> None:
+        """Of calls that ended in an error: what a host may charge for attempts that it never answered."""
+        bounds = [asked.upper_usd or 0.0 for asked in batch.asked]
+        lost = getattr(error, "unanswered", 0) * max(bounds, default=0.0)
+        self._hands.spending.settle(batch.reserved, lost)
+        if lost:
+            self._hands.store.record_cost("attempts without a reply, at most", lost, rung=self._rung)
 
     def _recorded(self, batch: _Batch, answers: list[Answer]) -> tuple[Answer, ...]:
         """Count what the answers cost and put them on record. DoorError unless there is one each."""

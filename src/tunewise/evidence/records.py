@@ -10,6 +10,9 @@ Verdict = Literal["meets", "falls_short", "not_proved"]
 Kind = Literal["binary", "graded"]
 
 
+CUT = "cut_off_at_max_new_tokens"  # in the detail of an outcome
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """What a metric says of one answer.
@@ -89,4 +92,4 @@ def values_of(outcomes: Sequence[Outcome], errored_as: float) -> list[float]:
 
 def cut_off(evidence: Evidence) -> int:
     """How many of its answers were not finished when they had all the tokens they may have."""
-    return sum(bool(outcome.detail.get("cut")) for outcome in evidence.outcomes)
+    return sum(outcome.detail.get(CUT) is True for outcome in evidence.outcomes)

@@ -11,13 +11,13 @@ from tunewise.data import Example
 from tunewise.evidence.flight import Executor, Flight, Hands
 from tunewise.evidence.judgement import Test, read_outcomes
 from tunewise.evidence.probe import Prober
-from tunewise.evidence.records import Outcome, Score
+from tunewise.evidence.records import CUT, Outcome, Score
+from tunewise.models.asking import CALLS
 from tunewise.models.door import Answer, Door, Request
 from tunewise.progress import Progress
 from tunewise.spending import Spending
 from tunewise.store import Store
 
-CALLS = "tunewise-call"  # how the threads of calls are named
 MOST_THREADS = 1024  # threads start only when needed; doors bound how many that is
 TELL_EVERY_S = 0.5
 
@@ -220,7 +220,7 @@ def outcome_of(
 ) -> Outcome:
     """One answer as an outcome. An errored answer has no value, and the metric is not asked about it.
 
-    One that was not finished within ``max_new_tokens`` has ``cut`` in its detail.
+    One that was not finished within ``max_new_tokens`` has that in its detail.
     """
     if answer.status == "errored":
         said = Score("errored", None, {"why": answer.error or "the call failed"})
@@ -236,6 +236,6 @@ def outcome_of(
         tokens_out=answer.tokens_out,
         seconds=answer.seconds,
         usd=answer.usd,
-        detail={**said.detail, "cut": True} if answer.finish == "length" else said.detail,
+        detail={**said.detail, CUT: True} if answer.finish == "length" else said.detail,
         error=answer.error,
     )

@@ -3,11 +3,13 @@
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from tunewise.errors import BudgetEnded
 from tunewise.models.door import Answer, Door, Request
 from tunewise.spending import Spending, upper_bound
+
+CALLS = "tunewise-call"  # how the threads of calls are named
 
 
 def ask_in_order(
@@ -17,14 +19,16 @@ def ask_in_order(
 
     Calls run ahead of the reader by one round at most. spending: what a priced door is held to; each call
     is reserved at its upper bound, with the attempts that may go unanswered. Whatever ends it early
-    (DoorError, BudgetEnded) is raised after the answers before it, and no further call is sent.
+    (DoorError, BudgetEnded) is raised after the answers before it, and no further call is sent. An interrupt
+    waits for what is under way, a second one does not.
     """
     spending = spending or Spending()
     width = max(1, door.concurrency)
     size = max(1, min(door.batch_size, math.ceil(len(requests) / width)))
     waiting = deque(requests[start : start + size] for start in range(0, len(requests), size))
     under_way: deque[Future[list[Answer]]] = deque()
-    pool = ThreadPoolExecutor(width, thread_name_prefix="tunewise-answer")
+    pool = ThreadPoolExecutor(width, thread_name_prefix=CALLS)
+    abandoned = False
     try:
         while waiting or under_way:
             while waiting and len(under_way) < width:
@@ -36,8 +40,17 @@ def ask_in_order(
                     break
                 under_way.append(pool.submit(_answer, door, waiting.popleft(), spending, reserved))
             yield from under_way.popleft().result()
+    except KeyboardInterrupt:
+        if give_up := getattr(door, "give_up", None):
+            give_up()
+        try:
+            wait(under_way)
+        except KeyboardInterrupt:
+            abandoned = True
+            raise
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=not abandoned, cancel_futures=True)
 
 
 def bound(door: Door, request: Request) -> float:

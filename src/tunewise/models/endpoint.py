@@ -34,7 +34,7 @@ from tunewise.task import EndpointSpec
 CONNECT_TIMEOUT_S = 10.0
 # So many errored answers one after the other are a fault of the door, not of single requests.
 ERRORS_IN_A_ROW = 8
-ERRORS_AT_FIRST = 2  # while it has never answered; requests that it turned down do not count for these
+ERRORS_AT_FIRST = 2  # while it has never answered, and turned nothing down either
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,10 @@ class _Trouble(Exception):
     ) -> None:
         super().__init__(message)
         self.attempts, self.fatal, self.wait_s, self.unanswered = attempts, fatal, wait_s, unanswered
+
+
+class _GivenUp(Exception):
+    """The door was given up while a request waited for another attempt."""
 
 
 class _Rejected(Exception):
@@ -169,14 +173,21 @@ class EndpointDoor:
         lost: list[_Trouble] = []
         try:
             answer = self._retrying(self._attempt, request, lost, stream)
+        except _GivenUp:
+            said = "given up while it waited for another attempt"
+            return Answer("", status="errored", finish="other", error=said, unanswered=len(lost))
         except _Rejected as error:
+            self._answered = True  # what turns a request down is there
             return self._errored(str(error), len(lost), ERRORS_IN_A_ROW)
+        except DoorError as error:
+            error.unanswered = len(lost)
+            raise
         except _Trouble as trouble:
             if trouble.fatal:
-                raise DoorError(
-                    f"{self._where}: {trouble}. What was answered is kept: mend it and run the same "
-                    "command again."
-                ) from None
+                said = (
+                    f"{self._where}: {trouble}. What was answered is kept: mend it and run the same command"
+                )
+                raise DoorError(f"{said} again.", unanswered=len(lost)) from None
             most = ERRORS_IN_A_ROW if self._answered else ERRORS_AT_FIRST
             return self._errored(str(trouble), max(0, len(lost) - 1), most)
         with self._count:
@@ -191,7 +202,8 @@ class EndpointDoor:
         if in_a_row >= most:
             raise DoorError(
                 f"{self._where}: the last {in_a_row} requests failed one after the other; "
-                f"the last one with: {message}"
+                f"the last one with: {message}",
+                unanswered=unanswered,
             )
         return Answer("", status="errored", finish="other", error=message, unanswered=unanswered)
 
@@ -290,7 +302,9 @@ class EndpointDoor:
         if status in (408, 409) or status is None or status >= 500:
             down = status in (502, 503)
             wait_s = _asked_wait(response)
-            raise _Trouble(message, attempts=self._attempts, fatal=down, wait_s=wait_s)
+            loading = status in (502, 503, 504)  # no wrong address, and it may take a minute
+            attempts = self._patience.attempts if loading else self._attempts
+            raise _Trouble(message, attempts=attempts, fatal=down, wait_s=wait_s)
         raise _Rejected(message)
 
     def _without_key(self, text: str) -> str:
@@ -301,7 +315,8 @@ class EndpointDoor:
         return re.sub(r"\bsk-[\w*.-]+", "[key]", text)
 
     def _pause(self, seconds: float) -> None:
-        self._given_up.wait(seconds)
+        if self._given_up.wait(seconds):
+            raise _GivenUp
 
     @property
     def _attempts(self) -> int:

@@ -81,12 +81,13 @@ def generator_for(
     kind = kind_of(model)
     joint = JointGenerator(model, stops, rows)
     rounds = precision == "bf16" and joint.packed
-    exactly = joint.packed and not rounds
     if kind in _passed:
-        if exactly:
+        if joint.packed and not rounds:
             pack_linears(model)
-    elif joint.agrees_with(before, exactly):
+    elif joint.agrees_with(before):
         _passed.add(kind)
+        if rounds:
+            unpack_linears(model)
     else:
         model.set_attn_implementation(before)
         unpack_linears(model)
@@ -281,11 +282,11 @@ class JointGenerator:
         return torch.cat(logits)
 
     @torch.inference_mode()
-    def agrees_with(self, implementation: str, packs: bool) -> bool:
+    def agrees_with(self, implementation: str) -> bool:
         """Trial on a few tokens: the logits equal those of the model's own attention, reading and writing.
 
         A model that calls its attention in another way, or adds to it what ours does not know, fails here.
-        packs: put the model's weights in order first, and leave them so.
+        It leaves weights that can be put in order so: that, too, not every model's code takes.
         """
         vocabulary = self.model.config.vocab_size
         tokens = [(7 * i * i + 11) % vocabulary for i in range(41)]
@@ -298,7 +299,7 @@ class JointGenerator:
             ]
             expected = torch.cat([self.model(input_ids=ids, use_cache=False).logits[:, -3:] for ids in whole])
             self.model.set_attn_implementation(NAME)
-            if packs:
+            if self.packed:
                 pack_linears(self.model)
             kv = self.rows_kv([0], len(shared), None)
             self.read(kv, [shared])

@@ -56,7 +56,8 @@ class CptSft:
         """See Rung. Raises NotBuilt when the first stage did not pass, DataError with too little text."""
         home = bench.folder / self.name
         method = method_of(bench)
-        tuned.refuse_unanswerable(bench, tuned.opened(bench, None), layout_of(bench))
+        if checkpoints.finished(home) is None:
+            tuned.refuse_unanswerable(bench, tuned.opened(bench, None), layout_of(bench))
         first = first_stage(bench, home / "cpt", trainer)
         if not first["passed"]:
             raise NotBuilt(f"the second stage did not start: {first['why']}")
@@ -104,7 +105,7 @@ class Reading:
             f"cpt: {facts['train_tokens']:,} tokens of {facts['documents']:,} documents, "
             f"{self.recipe.epochs:g} epochs; {facts['held_out_tokens']:,} tokens are held out"
         ]
-        if not self.corpus.apart:
+        if not self.corpus.apart and self.corpus.held_out:
             said.append(
                 "cpt: there is one document, so its last piece is held out: whether reading helped is "
                 "measured on text whose beginning was read"

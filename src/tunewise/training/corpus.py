@@ -67,9 +67,9 @@ def corpus_of(
     """The documents as rows of at most ``length`` tokens, about 5 % of the documents held out.
 
     Which are held out follows from their content, so that more documents move none; of few documents, of
-    which that takes none or all, one is held out, of a single one its last piece. most_tokens: stop after the
-    document with which the train rows carry so many loss tokens; None takes all. The same text twice is read
-    once. Raises DataError when there is too little text to train on.
+    which that takes none or all, the smallest is held out, of a single one its last piece. most_tokens: stop
+    after the document with which the train rows carry so many loss tokens; None takes all. The same text
+    twice is read once. Raises DataError when there is too little text to train on.
     """
     if length <= SHORTEST_PIECE:
         raise ValueError(f"length must be more than {SHORTEST_PIECE} tokens, got {length}")
@@ -116,11 +116,11 @@ def one_apart(train: dict[str, list[TrainRow]], held_out: dict[str, list[TrainRo
         train[digest], held_out[digest] = rows[: max(1, len(rows) - 1)], rows[1:][-1:]
         return False
     if not held_out:
-        lowest = min(train)
-        held_out[lowest] = train.pop(lowest)
+        smallest = min(train, key=lambda digest: (loss_tokens(train[digest]), digest))
+        held_out[smallest] = train.pop(smallest)
     if not train:
-        highest = max(held_out)
-        train[highest] = held_out.pop(highest)
+        largest = max(held_out, key=lambda digest: (loss_tokens(held_out[digest]), digest))
+        train[largest] = held_out.pop(largest)
     return True
 
 
