@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tunewise.progress import Silent
-from tunewise.training import trainer, watch
+from tunewise.training import held_out, watch
 from tunewise.training.recipe import Recipe, Snapshot, stopped_early, train
 
 RECIPE = Recipe(
@@ -50,7 +50,7 @@ def test_the_usual_three_epochs_are_never_cut_short_by_the_default_patience(tmp_
 
 def test_a_run_stops_says_so_and_is_found_stopped_when_it_is_started_again(tiny, rows, tmp_path, monkeypatch):
     losses = iter([3.0, 2.0, 2.5, 2.4, 9.0, 9.0])
-    monkeypatch.setattr(trainer, "held_out_loss", lambda *args: next(losses))
+    monkeypatch.setattr(held_out, "held_out_loss", lambda *args: next(losses))
     told = []
 
     class Told:
@@ -72,7 +72,7 @@ def test_a_run_stops_says_so_and_is_found_stopped_when_it_is_started_again(tiny,
 
 
 def test_without_patience_all_epochs_are_made(tiny, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "held_out_loss", lambda *args: 1.0)
+    monkeypatch.setattr(held_out, "held_out_loss", lambda *args: 1.0)
     recipe = replace(RECIPE, patience=0, epochs=3.0)
     run = train(tiny, rows[:16], rows[16:20], recipe, tmp_path, Silent())
     assert run.facts["steps"] == 6
