@@ -4,10 +4,13 @@ import json
 import threading
 import time
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
 import tunewise
+from tunewise.cli.main import _ask_at_terminal, app
 from tunewise.data import Message
 from tunewise.errors import BudgetEnded, DataError, DoorError, SettingError
 from tunewise.inputs import read_inputs
@@ -15,6 +18,7 @@ from tunewise.models.asking import ask_in_order, bound
 from tunewise.models.door import Answer, Decoding, Price, Request
 from tunewise.models.endpoint import EndpointDoor
 from tunewise.models.scripted import ScriptedDoor
+from tunewise.planning import Plan
 from tunewise.spending import Spending
 from tunewise.task import EndpointSpec
 
@@ -114,3 +118,26 @@ def test_a_byte_order_mark_is_no_part_of_an_input_and_a_broken_row_no_text(tmp_p
     ]
     with pytest.raises(DataError, match="standard input:2: broken JSON at column"):
         read_inputs("-", StringIO('first\n{"input": "number 4"\n'))
+
+
+def test_json_holds_the_answers_that_came_before_a_failure(monkeypatch, tmp_path):
+    def fails_after_two(run, asked, **more):
+        for text in ("one", "two"):
+            yield Request((), Decoding()), Answer(text)
+        raise DoorError("the host is gone")
+
+    monkeypatch.setattr("tunewise.answering.answered", fails_after_two)
+    (tmp_path / "new.txt").write_text("a\nb\nc\n")
+    done = CliRunner().invoke(app, ["answer", str(tmp_path), str(tmp_path / "new.txt"), "--json"])
+    assert isinstance(done.exception, DoorError)
+    assert [row["output"] for row in json.loads(done.stdout)] == ["one", "two"]
+
+
+def test_the_plan_that_is_agreed_to_leaves_standard_output_to_json(monkeypatch, capsys):
+    plan = Plan("p", ("a line of the plan",), (), (), False, "no price", None)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("typer.confirm", lambda *said, **more: True)
+    assert _ask_at_terminal(plan)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "a line of the plan" in err

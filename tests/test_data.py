@@ -4,6 +4,8 @@ import builtins
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +331,9 @@ def test_up_to_ten_broken_rows_are_listed(write: Write) -> None:
         ({"input": "a", "references": "x"}, "'references' must be a list of right answers, got \"x\""),
         ({"input": "a", "references": [""]}, "'references' must be a list of right answers"),
         ({"input": "\ud800", "output": "x"}, "half of a surrogate pair"),
+        ({"input": "a", "output": "cut \ud83d"}, "the output: the text holds half of a surrogate pair"),
+        ({"input": "a", "output": {"note": "\ud83d"}}, "half of a surrogate pair"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, 'the role ["user"] is not system'),
         ({"messages": []}, "'messages' must be a list of messages, got []"),
         ({"messages": ["hi"]}, "'messages', message 1: an object with role and content was expected"),
         (
@@ -434,3 +439,36 @@ def test_real_tool_calls_are_refused_with_lines() -> None:
         "line 1: 'messages', message 4: the role \"function_call\" is not system, user or assistant"
         in message
     )
+
+
+def test_objects_with_a_role_of_their_own_are_an_output_and_no_chat(write: Write) -> None:
+    people = [{"name": "Ann", "role": "CEO"}, {"name": "Bo", "role": "user"}]
+    (row,) = read_examples(write([{"input": "Who?", "output": people}])).examples
+    assert row.references == (people,)
+
+
+def test_parquet_values_are_what_json_would_have(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    nested = {"sum": Decimal("12.50"), "n": Decimal("3"), "day": date(2026, 1, 2), "raw": b"ok"}
+    table = pa.table(
+        {
+            "input": [b"caf\xc3\xa9"],
+            "output": [nested],
+            "picture": [b"\xff\xd8"],
+            "at": [datetime(2026, 1, 2, 3)],
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    (row,) = read_examples(tmp_path / "a.parquet").examples
+    assert row.input == "café"
+    assert row.references == ({"sum": 12.5, "n": 3, "day": "2026-01-02", "raw": "ok"},)
+    assert row.fields["at"] == "2026-01-02T03:00:00"
+    pyarrow.parquet.write_table(pa.table({"input": [b"\xff"], "output": ["a"]}), tmp_path / "b.parquet")
+    assert "row 1: input: a text was expected, got bytes that are no UTF-8" in refused(tmp_path / "b.parquet")
+
+
+def test_a_long_cell_is_read(write: Write) -> None:
+    (row,) = read_examples(write(f"input,output,page\na,b,{'x' * 200_000}\n", "rows.csv")).examples
+    assert (row.input, row.answer) == ("a", "b")

@@ -125,6 +125,25 @@ def test_with_labels_the_same_run_goes_on_and_the_judge_decides(judge_task):
     assert made.openings["number"] == before.openings["number"] == 1
 
 
+def test_labels_filled_in_where_they_are_offered_are_never_written_over(judge_task):
+    task = judge_task()
+    decide(task)
+    offered = task.parent / "run/to_label.jsonl"
+    rows = [json.loads(line) for line in offered.read_text().splitlines()]
+    for row in rows[::2]:
+        row["label"] = int("Please" in row["output"])
+    offered.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    before = offered.read_text()
+    decide(judge_task(labels=", labels: run/to_label.jsonl"))
+    assert offered.read_text() == before
+    more = [json.loads(line) for line in (task.parent / "run/to_label_2.jsonl").read_text().splitlines()]
+    assert more
+    assert all(row["label"] is None for row in more)
+    offered.write_text("".join(json.dumps({**row, "label": None}) + "\n" for row in rows))
+    with pytest.raises(RunError, match="rest on other labels"):
+        decide(judge_task(labels=", labels: run/to_label.jsonl"))
+
+
 def test_labels_cannot_be_exchanged_once_verdicts_rest_on_them(judge_task):
     task = judge_task()
     decide(task)

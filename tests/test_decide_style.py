@@ -126,7 +126,7 @@ def test_reference_texts_that_answer_certification_items_are_left_out(voice_task
     ("style", "said"),
     [
         ("{reference: none.jsonl}", "'none.jsonl' does not exist"),
-        ("{content: {metric: judge}}", "says nothing of content"),
+        ("{content: {metric: judge}}", "cannot measure content beside a voice"),
         ("{rules: {contractions: often}}", "style.rules.contractions"),
         ("{refrence: rows.jsonl}", "did you mean 'reference'"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -85,7 +86,7 @@ def test_what_has_no_price_has_no_cost_but_a_reason():
     for facts, why in [
         (RungFacts("a", "d", local=False), "model.usd_per_million"),
         (RungFacts("a", "d", local=True, seconds=1.0), "tune.usd_per_hour"),
-        (RungFacts("a", "d", local=True, usd_per_hour=1.0), "throughput was not measured"),
+        (RungFacts("a", "d", local=True, usd_per_hour=1.0, build_usd=0.0), "throughput was not measured"),
     ]:
         ways, said = ways_of(facts, 0.5, 90)
         assert ways == ()
@@ -162,3 +163,11 @@ def test_break_even_agrees_with_a_scan_of_volumes():
                 assert found is not None
                 assert scanned - 1 <= found <= scanned
     assert math.isinf(ways[0].capacity)
+
+
+def test_what_cost_an_unknown_sum_to_build_has_no_cost_a_day():
+    ways, said = ways_of(replace(LOCAL, build_usd=None), 0.5, 90)
+    assert ways == ()
+    assert "what it cost to build is not known" in said
+    failed = replace(HOSTED, usd=None, usd_why="some calls failed, and what they cost is not known")
+    assert ways_of(failed, 0.5, 90) == ((), "some calls failed, and what they cost is not known")

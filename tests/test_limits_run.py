@@ -153,3 +153,17 @@ def test_the_plan_says_what_the_limits_add(reverse_task):
     task.write_text(task.read_text() + "limits: {latency_ms: 500, concurrency: 4}\n")
     (line,) = [line for line in tunewise.check(task).lines if line.startswith("limits")]
     assert line.endswith("is asked up to 100 further calls, 4 at once, after 4 to warm up")
+
+
+def test_no_input_is_asked_twice_to_prove_a_limit(timed):
+    """40 calls that all keep it cannot prove 93 %: an input that is asked again is no new evidence."""
+    split = "split: {train: 0.6, selection: 0.3, certification: 0.1}\n"
+    task = timed("limits: {latency_ms: 500}", target=0.3, extra=split)
+    plan = tunewise.check(task, rungs=RUNGS)
+    items = plan.facts["parts"]["certification_items"]
+    assert items < 60
+    assert any("cannot be proved with" in line and "at least 57 are needed" in line for line in plan.lines)
+    few = decide(task).result("few-shot")
+    assert len(few.probe.calls) == items
+    assert few.probe.limits[0].within == few.probe.limits[0].n
+    assert (few.evidence.verdict, few.verdict) == ("meets", "not_proved")

@@ -122,3 +122,8 @@ def test_all_comments_that_are_settings_can_be_taken_as_they_stand(tmp_path: Pat
 def test_data_that_cannot_be_read_is_refused_as_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         init_task(tmp_path / "rows.jsonl")
+
+
+def test_a_group_that_some_rows_lack_is_not_proposed(tmp_path: Path) -> None:
+    rows = [{"input": f"mail {n}", "output": f"answer {n}", "user_id": n % 90 or None} for n in range(400)]
+    assert scaffold(tmp_path, rows)[1].split.group is None

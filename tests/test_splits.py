@@ -381,3 +381,79 @@ def test_selection_without_what_stands_in_certification_drops_every_row_of_the_s
     parts = parts_from_files([], [*unlike(5, start=90), *twice], [*unlike(20), example(LONG, line=21)])
     assert [row.line for row in parts.clean_selection()] == [row.line for row in unlike(5, start=90)]
     assert len(parts.selection) == 7
+
+
+def chat(*texts: str, output: str, line: int = 1) -> Example:
+    """A chat of user and assistant turns, the last one the user's."""
+    turns = tuple(Message("user" if n % 2 == 0 else "assistant", text) for n, text in enumerate(texts))
+    return Example(example_key(turns, [output]), turns, (output,), source="rows.jsonl", line=line)
+
+
+def test_the_rows_that_one_chat_was_cut_into_stay_in_one_part() -> None:
+    """A later row shows the earlier row's question and answer, so that one of them in train gives it away."""
+    rows = []
+    for n in range(60):
+        first, second = f"q{n} a{n} b{n} c{n}", f"next{n} d{n} e{n} f{n}"
+        rows += [chat(first, output=f"Answer {n}."), chat(first, f"answer {n}", second, output="x")]
+    parts = split_examples(rows, HALF)
+    where = part_of(parts)
+    assert parts.clusters == 60
+    assert all(where[rows[n].key] == where[rows[n + 1].key] for n in range(0, 120, 2))
+    other = [*unlike(60), chat("q a b c", output="no"), chat("q a b c", "yes", "d e f g", output="x")]
+    assert split_examples(other, HALF).clusters == 62  # another answer than the row's own: nothing is told
+
+
+def test_a_canned_opening_does_not_make_one_cluster_of_all_chats() -> None:
+    opening = chat("hi", output="Hello! How can I help?")
+    talks = [chat("hi", "Hello! How can I help?", f"a{n} b{n} c{n} d{n}", output="x") for n in range(60)]
+    parts = split_examples([opening, *talks], HALF)
+    assert parts.clusters == 61
+
+
+def test_the_same_last_words_after_two_talks_are_two_pieces_of_evidence() -> None:
+    """They stay in one part, since one may teach the other; certification reads each."""
+    whole = Split(train=0, selection=0, certification=1)
+    talks = [chat(f"a{n} b{n} c{n} d{n}", f"e{n} f{n}?", "yes please", output=f"{n}") for n in range(40)]
+    parts = split_examples(talks, whole)
+    assert parts.clusters == 1
+    assert len(certification_order(parts, 0)) == 40
+    again = [*talks, chat("A0, b0 c0 d0", "e0 f0", "Yes, please!", output="other")]
+    assert len(certification_order(split_examples(again, whole), 0)) == 40
+    cut = [*unlike(20), chat("q a b c", output="Yes."), chat("q a b c", "yes", "d e f g", output="x")]
+    assert len(certification_order(split_examples(cut, whole), 0)) == 21
+
+
+def test_a_given_row_that_an_earlier_turn_elsewhere_answers_blocks_what_learns_from_it() -> None:
+    certification = [*unlike(20), chat("q a b c", output="Yes.", line=21)]
+    told = chat("q a b c", "yes", "d e f g", output="x", line=7)
+    parts = parts_from_files([told], [], certification)
+    (overlap,) = parts.overlaps
+    assert (overlap.kind, overlap.certification.line, overlap.other.line) == ("exact", 21, 7)
+    assert parts.blocked_reason() is not None
+    assert parts_from_files([certification[-1]], [], [*unlike(20), told]).overlaps == ()
+
+
+def test_of_a_cluster_that_the_split_drew_certification_reads_one_row() -> None:
+    words = " ".join(f"w{n}" for n in range(30))
+    copies = [example(f"{words} {n}", line=n) for n in range(12)]
+    parts = split_examples([*unlike(100), *copies], Split(train=0, selection=0, certification=1))
+    assert len(parts.certification) == 112
+    order = certification_order(parts, 0)
+    assert len(order) == 101
+    assert sum(row in copies for row in order) == 1
+    assert "certification reads 101 of its 112 rows: of near-duplicates" in str(parts.notes)
+    given = parts_from_files([], [], [*unlike(100), *copies])
+    assert len(certification_order(given, 0)) == 112  # the user's own sample
+
+
+def test_selection_rows_that_stand_in_train_are_noted() -> None:
+    parts = parts_from_files([example(LONG, line=3)], [example(LONG + " today", line=9)], unlike(20))
+    assert any("1 of 1 selection rows also stand in train, or nearly (the first: rows.jsonl, line 9" in n
+               for n in parts.notes)  # fmt: skip
+
+
+def test_too_few_rows_because_of_one_large_cluster_say_so() -> None:
+    preamble = " ".join(f"word{n}" for n in range(60))
+    rows = [*(example(f"{preamble} tail{n}", line=n) for n in range(90)), *unlike(10)]
+    with pytest.raises(DataError, match=r"90 of 100 rows form one cluster .* move it into 'instruction'"):
+        split_examples(rows, HALF)

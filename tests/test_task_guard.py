@@ -56,3 +56,10 @@ def test_a_task_without_a_guard_has_the_settings_it_had_before_there_was_one(rea
     assert "guard" not in read("").settings()
     said = read("guard: {data: general}\n").settings()["guard"]
     assert "data" not in said
+
+
+def test_where_an_own_benchmark_lies_is_no_setting(read, tmp_path):
+    (tmp_path / "mine.jsonl").write_text("{}\n", encoding="utf-8")
+    guard = read("guard: {data: general, benchmarks: [hellaswag, piqa, mine.jsonl]}\n").guard
+    assert guard.benchmarks[-1] == str(tmp_path / "mine.jsonl")
+    assert guard.settings()["benchmarks"] == ["hellaswag", "piqa", "mine.jsonl"]

@@ -108,3 +108,31 @@ def test_references_without_the_form_are_named_with_their_lines(write, tmp_path)
     assert said.startswith("40 right answers do not have the form that the task asks for")
     assert 'rows.jsonl:100: output.json_schema: at /a: expected integer, got string "zero"' in said
     assert "... and 30 more" in said
+
+
+@pytest.mark.parametrize(
+    ("metric", "output", "said"),
+    [
+        ("numeric", "about twelve", "metric numeric: a number was expected (1234.5 or 1,234.5), right is"),
+        ("numeric", "12,50", "a number was expected"),
+        ("json_fields", "{'a': 1}", "looks like JSON and is none"),
+    ],
+)
+def test_right_answers_that_no_answer_could_equal_are_named_before_a_call(tmp_path, metric, output, said):
+    right = {"numeric": "1,234.5", "json_fields": '{"a": 1}'}[metric]
+    rows = [{"input": f"q{n} r{n} s{n}", "output": output if n == 7 else right} for n in range(60)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "task.yaml").write_text(
+        f"name: t\nexamples: rows.jsonl\nmetric: {metric}\ntarget: 0.9\nmodel: {{scripted: 'a:b'}}\n"
+    )
+    with pytest.raises(DataError) as told:
+        open_task(tmp_path / "task.yaml")
+    assert str(told.value).startswith("1 right answers do not have")
+    assert f"{tmp_path / 'rows.jsonl'}:8: " in str(told.value)
+    assert said in str(told.value)
+
+
+def test_choices_that_count_as_the_same_answer_are_refused(write):
+    body = "metric: accuracy\noutput: {choices: ['A*', 'A', B]}\n"
+    with pytest.raises(TaskFileError, match=r"'A\*' and 'A' count as the same answer"):
+        load_task(write(body))

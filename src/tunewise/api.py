@@ -28,7 +28,7 @@ from tunewise.hosts import Asked, doors_asked, hosts_of, money_cap, priced_hosts
 from tunewise.inputs import check_seed
 from tunewise.left_out import count_in_play, static_reasons
 from tunewise.marked_yaml import nearest
-from tunewise.measures import check_files, write_to_label
+from tunewise.measures import check_files, place_to_label, write_to_label
 from tunewise.models.door import Answer, Door
 from tunewise.models.open import open_door
 from tunewise.plan_lengths import refuse_too_long
@@ -333,9 +333,10 @@ def _hand_over(run: Run, opened: Opened, budget_ended: bool, staleness: Stalenes
         **chosen,
     )
     write_json(run.folder / "decision.json", decision.to_json())
-    if run.measures.judge is not None and (count := write_to_label(run.folder / "to_label.jsonl", run)):
-        text = f"{count} answers for people to label: {run.folder / 'to_label.jsonl'} (see judge.labels)"
-        run.progress.tell("note", text=text)
+    if run.measures.judge is not None and task.judge is not None:
+        place = place_to_label(run.folder, task.judge)
+        if count := write_to_label(place, run):
+            run.progress.tell("note", text=f"{count} answers for people to label: {place} (see judge.labels)")
     with failures_in_words(run.folder / "report.html"):
         write_report(run.folder / "report.html", decision, run.outcomes, run.order)
     return decision

@@ -67,6 +67,11 @@ class Clocked:
             self._pay()
             self._usd_per_second = 0.0
 
+    @property
+    def pays(self) -> bool:
+        """Whether the hours of a machine are being counted."""
+        return self._usd_per_second > 0
+
     def _pay(self) -> None:
         if not self._usd_per_second:
             return

@@ -1,5 +1,6 @@
 """Pure: what was measured -> the decision, its reasons, and what would change it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -281,10 +282,12 @@ def _reasons(
         lines += general_ability(choice)
     elif budget_ended:
         lines.append(f"No rung was proved to meet {bar} before the budget ended the run.")
-    elif any(r.verdict == "not_proved" for r in lighter):
-        lines.append(f"No rung is proved to meet {bar}: the data cannot tell.")
+    elif any(r.evidence and r.evidence.verdict == "not_proved" for r in lighter):
+        lines.append(f"No rung is proved to meet {bar}: what was measured cannot tell.")
     elif any(r.evidence and r.evidence.verdict == "meets" and r.held_back for r in lighter):
         lines.append(f"No rung meets {bar} without forgetting what the base model could do.")
+    elif any(r.verdict == "not_proved" for r in lighter):
+        lines.append(f"No rung is proved to meet {bar} and every limit as well.")
     elif any(r.evidence and r.evidence.verdict == "meets" for r in lighter):
         lines.append(f"No rung meets {bar} and every limit as well.")
     elif lighter:
@@ -347,13 +350,13 @@ def _flips(choice: RungResult | None, lighter: Sequence[RungResult], bar: Bar) -
                 f"About {evidence.more_items} more certification items would probably settle {result.rung}"
                 f" (its estimate is {evidence.estimate:.3f})."
             )
-    bounded = [r.evidence for r in lighter if r.evidence and r.evidence.low]
-    best = max(bounded, key=lambda e: e.low or 0.0, default=None)
-    if best is not None and best.low is not None and bar.target / 2 < best.low + bar.tolerance < bar.target:
-        rung = next(r.rung for r in lighter if r.evidence is best)
+    bounded = [(r.evidence.low + bar.tolerance, r) for r in lighter if r.evidence and r.evidence.low]
+    free = [pair for pair in bounded if pair[1].held_back is None]
+    bound, best = max(free, key=lambda pair: pair[0], default=(0.0, None))
+    if best is not None and bar.target / 2 < bound < bar.target:
         lines.append(
-            f"A target of at most about {best.low + bar.tolerance:.2f} would already be met by {rung},"
-            " on the items read so far."
+            f"With a target of {math.floor(100 * bound) / 100:.2f} the items read so far would have proved"
+            f" the quality of {best.rung}; to look at them again for a new target takes somewhat more."
         )
     if choice and choice.evidence and choice.evidence.low is not None:
         bound = min(choice.evidence.low + bar.tolerance, 1.0)

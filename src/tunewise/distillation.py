@@ -61,7 +61,9 @@ def answered(run: "Run", read: tuple[Outcome, ...]) -> tuple[dict[str, Any], dic
     bench = replace(run.bench([]), built=run.candidates, ask=partial(run.ask_for, Distilled.name))
     teacher = replace(teacher_of(bench), rung="teacher of distilled")
     items = [run.order[outcome.position] for outcome in read]
-    answers = run.ask_for(Distilled.name, teacher.door, [teacher.request(item) for item in items], "teacher")
+    answers = run.ask_for(
+        Distilled.name, teacher.door, [teacher.request(item) for item in items], "comparison"
+    )
     outcomes = [
         outcome_of(item, number, answer, run.score)
         for number, (item, answer) in enumerate(zip(items, answers, strict=True))

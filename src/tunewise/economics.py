@@ -31,7 +31,7 @@ class RungFacts:
     usd: price of a query at an endpoint, on real tokens, cached input at its own price. usd_per_hour: of
     the machine that runs local weights; None at an endpoint and where no price was given. seconds: of
     that machine for one query, at the throughput measured. build_usd: to build it once.
-    p50_ms: median time of an unbatched call.
+    usd_why: why ``usd`` is not known. p50_ms: median time of an unbatched call.
     """
 
     rung: str
@@ -45,6 +45,7 @@ class RungFacts:
     build_usd: float | None = None
     build_seconds: float | None = None
     p50_ms: float | None = None
+    usd_why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +87,18 @@ class BreakEven:
 
 def ways_of(facts: RungFacts, utilisation: float, retrain_days: float) -> tuple[tuple[Way, ...], str]:
     """The ways of running a rung, and why there is none."""
-    fixed = (facts.build_usd or 0.0) / retrain_days
-    if not facts.local:
-        if facts.usd is None:
-            return (), "its door has no price: give model.usd_per_million"
-        return (Way("endpoint", fixed, per_query=facts.usd),), ""
-    if facts.usd_per_hour is None:
+    if not facts.local and facts.usd is None:
+        return (), facts.usd_why or "its door has no price: give model.usd_per_million"
+    if facts.local and facts.usd_per_hour is None:
         return (), "the machine that runs it has no price: give tune.usd_per_hour"
+    if facts.build_usd is None:
+        return (), "what it cost to build is not known: not all that was asked for it has a price"
+    fixed = facts.build_usd / retrain_days
+    if facts.usd is not None:
+        return (Way("endpoint", fixed, per_query=facts.usd),), ""
     if not facts.seconds:
         return (), "its throughput was not measured"
+    assert facts.usd_per_hour is not None
     shared = facts.seconds * facts.usd_per_hour / 3600 / utilisation
     return (
         Way(

@@ -95,11 +95,14 @@ def export(
         config = json.loads((into / "adapter_config.json").read_text(encoding="utf-8"))
         problems = vllm_problems(config)
         rank = vllm_rank(max(map(rank_of, (config, *others))))
+    template = write_template(base, into)
     size = sum(file.stat().st_size for file in into.glob("*.safetensors"))
     known = str(base) if name == "embedded" else name  # vLLM does not know our word for it
     more = [f"{name_of(Path(folder))}={folder}" for folder in beside]
     in_4_bits = kind == "adapter" and is_marked(into)
     line = None if problems else serve_line(known, into, kind, rank, more, in_4_bits)
+    if line is not None and template is not None and kind == "adapter":
+        line += f" --chat-template {shlex.quote(str(template))}"
     return Exported(kind, into, name, size, problems, line)
 
 
@@ -193,6 +196,18 @@ def copy(folder: Path, into: Path) -> None:
     for file in sorted(folder.iterdir()):
         if file.is_file() and file.name != "whole.json":
             shutil.copyfile(file, into / file.name)
+
+
+def write_template(base: Path, into: Path) -> Path | None:
+    """The chat template that was measured, written where it is not the base's own; else None."""
+    from tunewise.models.weights import load_tokenizer, own_template
+
+    measured = getattr(load_tokenizer(base), "chat_template", None)
+    if not isinstance(measured, str) or measured == own_template(base):
+        return None
+    path = into / "chat_template.jinja"
+    path.write_text(measured, encoding="utf-8")
+    return path
 
 
 def vllm_problems(config: dict[str, Any]) -> tuple[str, ...]:

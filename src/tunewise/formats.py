@@ -78,7 +78,7 @@ def read_row(row: Mapping[str, Any], name: str, *, answered: bool = True) -> Rea
     if name in ("messages", "ShareGPT"):
         key = "messages" if name == "messages" else "conversations"
         turns = _chat(row.get(key), key)
-        if name == "ShareGPT" and _filled(row.get("system")):
+        if name == "ShareGPT" and is_filled(row.get("system")):
             turns = (("system", _text(row["system"], "system")), *turns)
         answers: tuple[Any, ...] = ()
         if turns[-1][0] == "assistant":
@@ -88,6 +88,8 @@ def read_row(row: Mapping[str, Any], name: str, *, answered: bool = True) -> Rea
         answers = _answer(row, ANSWER_KEY[name])
     _check_turns(turns)
     references = _distinct((*answers, *_references(row)))
+    for reference in references:
+        _text(reference, "the output")
     if answered and not references:
         in_key = f"'{ANSWER_KEY[name]}' or 'references'" if name in ANSWER_KEY else None
         wanted = in_key or "an assistant turn at the end, with text,"
@@ -100,18 +102,18 @@ def _question(row: Mapping[str, Any], name: str) -> tuple[Turn, ...]:
     value = row.get(key)
     if _is_chat(value):
         return _chat(value, key)
-    if not _filled(value):
+    if not is_filled(value):
         raise DataError(f"'{key}' is {'empty' if key in row else 'missing'}; a text was expected")
     return (("user", _text(value, key)),)
 
 
 def _alpaca(row: Mapping[str, Any]) -> tuple[Turn, ...]:
     """Alpaca with the optional ``system`` and ``history`` ([[question, answer], ...]) of its descendants."""
-    asked = [_text(row[key], key) for key in ("instruction", "input") if _filled(row.get(key))]
+    asked = [_text(row[key], key) for key in ("instruction", "input") if is_filled(row.get(key))]
     if not asked:
         raise DataError("'instruction' and 'input' are empty; a text was expected in one of them")
     turns: list[Turn] = []
-    if _filled(row.get("system")):
+    if is_filled(row.get("system")):
         turns.append(("system", _text(row["system"], "system")))
     for pair in row.get("history") or ():
         if not (
@@ -124,12 +126,12 @@ def _alpaca(row: Mapping[str, Any]) -> tuple[Turn, ...]:
 
 def _answer(row: Mapping[str, Any], key: str) -> tuple[Any, ...]:
     value = row.get(key)
-    if _is_chat(value):
+    if _is_reply(value):
         turns = _chat(value, key)
         if len(turns) != 1 or turns[0][0] != "assistant":
             raise DataError(f"'{key}' must be one assistant message, got {_short(value)}")
         value = turns[0][1]
-    return (value,) if _filled(value) else ()
+    return (value,) if is_filled(value) else ()
 
 
 def _references(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -139,9 +141,9 @@ def _references(row: Mapping[str, Any]) -> tuple[Any, ...]:
             value = json.loads(value)
         except json.JSONDecodeError as error:
             raise DataError(f"'references' is a broken JSON list: {error.msg}") from None
-    if not _filled(value):
+    if not is_filled(value):
         return ()
-    if not isinstance(value, list) or not all(_filled(one) for one in value):
+    if not isinstance(value, list) or not all(is_filled(one) for one in value):
         raise DataError(f"'references' must be a list of right answers, got {_short(value)}")
     return tuple(value)
 
@@ -157,6 +159,12 @@ def _is_chat(value: Any) -> bool:
     )
 
 
+def _is_reply(value: Any) -> bool:
+    """An answer as messages; objects that only have a ``role`` (a person's post in a company) are data."""
+    said = {"content", "tool_calls", "function_call"}
+    return _is_chat(value) and all(isinstance(m["role"], str) and m.keys() & said for m in value)
+
+
 def _chat(value: Any, key: str) -> tuple[Turn, ...]:
     if not isinstance(value, list) or not value:
         raise DataError(f"'{key}' must be a list of messages, got {_short(value)}")
@@ -166,12 +174,12 @@ def _chat(value: Any, key: str) -> tuple[Turn, ...]:
         if not isinstance(message, Mapping):
             raise DataError(f"{where}: an object with role and content was expected, got {_short(message)}")
         role, content = message.get("role", message.get("from")), message.get("content", message.get("value"))
-        if role not in _ROLES:
+        if not isinstance(role, str) or role not in _ROLES:
             raise DataError(f"{where}: the role {_short(role)} is not system, user or assistant; {_TOOLS}")
         if message.get("tool_calls") or message.get("function_call"):
             raise DataError(f"{where}: it holds a tool call; {_TOOLS}")
         last_answer = number == len(value) and _ROLES[role] == "assistant"
-        if last_answer and not _filled(content):
+        if last_answer and not is_filled(content):
             return tuple(turns)
         turns.append((_ROLES[role], _parts(content, where)))
     return tuple(turns)
@@ -199,7 +207,7 @@ def _check_turns(turns: tuple[Turn, ...]) -> None:
         raise DataError("the last user turn is empty; a text was expected")
 
 
-def _filled(value: Any) -> bool:
+def is_filled(value: Any) -> bool:
     """False for null, for a blank text, and for what a table of numbers has where nothing is known (NaN)."""
     missing = value is None or (isinstance(value, float) and math.isnan(value))
     return not missing and not (isinstance(value, str) and not value.strip())
@@ -209,10 +217,17 @@ def _text(value: Any, what: str) -> str:
     """A value as text; JSON values other than texts are serialised."""
     if value is None:
         raise DataError(f"{what}: a text was expected, got null")
+    if isinstance(value, bytes):
+        raise DataError(f"{what}: a text was expected, got bytes that are no UTF-8")
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    refuse_half_pair(text, what)
+    return text
+
+
+def refuse_half_pair(text: str, what: str) -> None:
+    """Raises DataError for half of a surrogate pair (an emoji cut in two), which no encoding can write."""
     if any("\ud800" <= char <= "\udfff" for char in text):
         raise DataError(f"{what}: the text holds half of a surrogate pair; repair or remove that character")
-    return text
 
 
 def _short(value: Any) -> str:
@@ -226,14 +241,14 @@ def passages_of(row: Mapping[str, Any]) -> tuple[str, ...]:
     for key in PASSAGE_KEYS:
         value = row.get(key)
         values = value if isinstance(value, list) else [value]
-        found += [str(one) for one in values if _filled(one)]
+        found += [str(one) for one in values if is_filled(one)]
     return tuple(dict.fromkeys(found))
 
 
 def group_of(row: Mapping[str, Any], field: str) -> str:
     """The row's value of the group field as text, JSON values with sorted keys. Raises DataError without."""
     value = row.get(field)
-    if not _filled(value):
+    if not is_filled(value):
         raise DataError(f"the group field '{field}' is {'empty' if field in row else 'missing'} in this row")
     if isinstance(value, str):
         return value

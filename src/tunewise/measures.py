@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,14 +185,15 @@ def _judge_measures(run: "Run", spec: JudgeSpec, door: Door) -> Measures:
         spec.show_reference,
     )
     labels = read_labels(spec.labels, rubric) if spec.labels is not None else ()
-    if not labels:
-        return Measures(judge=judge)
-    settings = run.task.settings()["judge"]["labels"]
-    if run.store.freeze("judge labels", settings) != settings:
+    settings = run.task.settings()["judge"].get("labels")
+    known = labels or run.store.frozen("judge labels") is not None
+    if known and run.store.freeze("judge labels", settings) != settings:
         raise RunError(
             f"{run.store.path} holds verdicts that rest on other labels than {spec.labels} has now: labels"
             " may not be chosen by what they prove. Choose another --out for a new run"
         )
+    if not labels:
+        return Measures(judge=judge)
     trust = judge_trust(judge, labels, tell=lambda text: run.progress.tell("note", text=text))
     said = "trusted" if trust.trusted else "not trusted: " + "; ".join(trust.reasons)
     run.progress.tell("note", text=f"judge {door.name}: {said}")
@@ -270,6 +272,21 @@ def judged(run: "Run", rung: str, outcomes: Sequence[Outcome]) -> Evidence:
         "notes": list(evidence.notes),
     }
     return evidence
+
+
+def place_to_label(folder: Path, spec: JudgeSpec) -> Path:
+    """Where the answers to label next are written: never over a file in which people have begun."""
+    names = chain(["to_label.jsonl"], (f"to_label_{number}.jsonl" for number in count(2)))
+    return next(path for name in names if not _has_labels(path := folder / name, spec))
+
+
+def _has_labels(path: Path, spec: JudgeSpec) -> bool:
+    if not path.is_file():
+        return False
+    if spec.labels is not None and path.samefile(spec.labels):
+        return True
+    with path.open(encoding="utf-8") as lines:
+        return any(row.get("label") is not None for row in map(json.loads, filter(str.strip, lines)))
 
 
 def write_to_label(path: Path, run: "Run") -> int:

@@ -1,6 +1,5 @@
 """Near-duplicate texts: all pairs with word 3-gram Jaccard >= 0.8, exactly."""
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,15 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from tunewise.words import WORD
+
 NEAR = 0.8  # Jaccard similarity of word 3-grams from which two texts are near-duplicates
 SHINGLE = 3  # words
 HEAVY_SHARE = 0.05  # a shingle in more than this share of the texts is multiplied dense
 MAX_HEAVY = 1024  # columns of the dense part, 4 bytes per text each
 BLOCK = 4_000_000  # pairs of texts looked at together, 8 bytes each
 
-# A word is a run of letters, digits and underscores; of scripts written without spaces, one character.
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 Shingles = frozenset[tuple[str, ...]]
 Numbers = NDArray[np.int64]
@@ -31,7 +29,7 @@ def normalised(text: str) -> str:
     A text without any word keeps its characters, so that "?" and "!" differ.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(_WORD.findall(folded)) or " ".join(folded.split())
+    return " ".join(WORD.findall(folded)) or " ".join(folded.split())
 
 
 def shingles(text: str) -> Shingles:

@@ -109,7 +109,8 @@ def _times(sheet: _Sheet) -> list[Beside]:
     rows = []
     at_once = task.limits.concurrency if task.limits is not None else 1
     if task.limits is not None:
-        rows.append(sheet.of_rungs("limits of rungs that meet", MOST_CALLS + max(WARM_UP, at_once)))
+        most = min(MOST_CALLS, len(sheet.opened.order))
+        rows.append(sheet.of_rungs("limits of rungs that meet", most + max(WARM_UP, at_once)))
     if task.economics is not None:
         rows.append(sheet.of_rungs("times, for the economics", TIMED + max(WARM_UP, at_once)))
     return rows

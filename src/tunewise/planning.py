@@ -3,12 +3,13 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from tunewise.data import Message
-from tunewise.evidence.judgement import allowance, make_test
-from tunewise.evidence.limits import MOST_CALLS
+from tunewise.evidence.judgement import ALPHA, allowance, make_test
+from tunewise.evidence.limits import MOST_CALLS, fewest_calls
 from tunewise.evidence.metrics import metric_of
 from tunewise.evidence.style.voice import PASSES
 from tunewise.hosts import doors_asked, hosts_of, sent_to, where, where_all
@@ -20,7 +21,7 @@ from tunewise.plan_lengths import Lengths
 from tunewise.plan_rungs import PlannedRung, Speed, planned_rung
 from tunewise.plan_tuned import answers_apart, with_own_weights
 from tunewise.probing import WARM_UP
-from tunewise.rungs.prompt import layout_of
+from tunewise.rungs.prompt import layout_of, too_long
 from tunewise.rungs.rung import Rung, Workbench
 from tunewise.splits import Parts, near_warnings, overlap_lines
 from tunewise.task import PartPaths, Task
@@ -76,12 +77,16 @@ class Plan:
 def measure_speed(bench: Workbench) -> Speed | None:
     """The speed of a door on this machine; None for a host, where a probe would send data and may cost.
 
-    Asks 16 prompts twice, for one token and for up to 24. Loading the model is not counted.
+    Asks up to 16 prompts twice, for one token and for up to 24. Loading the model is not counted. None too
+    where no selection or train row fits the context window; certification rows are not looked at.
     """
     if bench.door.host is not None:
         return None
     layout = layout_of(bench)
-    rows = (*bench.parts.selection, *bench.parts.train)[:PROBES]
+    learnt = (*bench.parts.selection, *bench.parts.train)
+    rows = list(islice((row for row in learnt if too_long(bench.door, layout, [row]) is None), PROBES))
+    if not rows:
+        return None
     prompts = [layout.messages(example.turns, (), ()) for example in rows]
     bench.door.answer([Request(prompts[0], Decoding(max_new_tokens=1))])
     short, read, _ = _timed(bench.door, prompts, 1)
@@ -113,7 +118,7 @@ def make_plan(
     exhaustive: every rung is asked all items, not only those that its test reads. run_id: of the run that
     goes on, whose own opening is no other's. Counts tokens on up to 40 rows; asks no model.
     """
-    opening = next_opening([example.key for example in opened.order], run_id).number
+    opening = next_opening([row.key for row in opened.parts.certification], run_id).number
     task, parts, order = opened.task, opened.parts, opened.order
     in_play = [rung for rung in rungs if rung.name not in reasons]
     test = make_test(
@@ -148,7 +153,7 @@ def make_plan(
             proof,
             f"model {opened.door.name}: {sent}",
             *_asked_after(opened, len(in_play)),
-            *_limit_lines(task.limits),
+            *_limit_lines(task.limits, len(order), len(in_play)),
             *prepared_lines(opened),
             *teacher_lines(opened, bench, lengths),
         ),
@@ -171,7 +176,7 @@ def make_plan(
 def _lines_of_parts(opened: "Opened") -> list[str]:
     """The task and its parts, in words."""
     task, parts, items = opened.task, opened.parts, len(opened.order)
-    grouped = f" ({items} groups, one item each)" if items != len(parts.certification) else ""
+    grouped = f" ({items} of them to be read)" if items != len(parts.certification) else ""
     return [
         f"task {task.name}: {task.metric}, target {task.target:g}, tolerance {task.zone:.3f}",
         f"examples: {opened.format}; train {len(parts.train)}, selection {len(parts.selection)},"
@@ -296,15 +301,21 @@ def _proof(items: int, target: float, metric: str, provable: float | None, openi
     )
 
 
-def _limit_lines(limits: Limits | None) -> list[str]:
-    """What testing the limits adds to the calls of the table."""
+def _limit_lines(limits: Limits | None, items: int, rungs: int) -> list[str]:
+    """What testing the limits adds to the calls of the table, and whether so few items can prove any."""
     if limits is None:
         return []
     at_once = f"{limits.concurrency} at once" if limits.concurrency > 1 else "one at a time"
-    return [
-        f"limits: each rung whose quality meets is asked up to {MOST_CALLS} further calls, {at_once},"
-        f" after {max(WARM_UP, limits.concurrency)} to warm up"
+    lines = [
+        f"limits: each rung whose quality meets is asked up to {min(MOST_CALLS, items)} further calls,"
+        f" {at_once}, after {max(WARM_UP, limits.concurrency)} to warm up"
     ]
+    if items < (fewest := fewest_calls(ALPHA / max(1, rungs))):
+        lines.append(
+            f"limits: cannot be proved with {items} certification items, since each is asked once: at least"
+            f" {fewest} are needed, so that no rung can win; add rows, or take the limits out"
+        )
+    return lines
 
 
 def _money_of_all(planned: Sequence[PlannedRung], beside: Sequence[Beside], exhaustive: bool) -> str:

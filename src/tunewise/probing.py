@@ -36,8 +36,9 @@ def probe_limits(
     alpha: float,
     progress: Progress,
 ) -> Probe:
-    """Test the limits on up to 100 unbatched calls that cycle the certification inputs.
+    """Test the limits on up to 100 unbatched calls, each with a certification input of its own.
 
+    An input that is asked again costs the same again and takes as long: it would be no new evidence.
     A probe that ended is kept: a resumed run reads it and sends nothing. One that was cut off begins
     anew, since times of two sessions do not mix; its calls stay on record and count as spent.
     """
@@ -45,19 +46,20 @@ def probe_limits(
     kept = store.frozen(name)
     if kept is not None:
         return probe_from(kept)
-    looks = frozenset(looks_for(MOST_CALLS))
-
+    most = min(MOST_CALLS, len(order))
+    looks = frozenset(looks_for(most))
     looked: set[int] = set()
 
     def enough(calls: Sequence[ProbeCall]) -> bool:
         if len(calls) not in looks or len(calls) in looked:
             return False
         looked.add(len(calls))
-        progress.tell("probing", rung=rung, done=len(calls), most=MOST_CALLS)
-        return settled(read_limits(calls, limits.latency_ms, limits.cost_per_query, alpha), len(calls))
+        progress.tell("probing", rung=rung, done=len(calls), most=most)
+        found = read_limits(calls, limits.latency_ms, limits.cost_per_query, alpha, most)
+        return settled(found, len(calls), most)
 
-    probe = _probe(runner, candidate, order, limits.concurrency, MOST_CALLS, enough)
-    found = read_limits(probe.calls, limits.latency_ms, limits.cost_per_query, alpha)
+    probe = _probe(runner, candidate, order, limits.concurrency, most, enough)
+    found = read_limits(probe.calls, limits.latency_ms, limits.cost_per_query, alpha, most)
     whole = {**probe.to_json(), "limits": [asdict(limit) for limit in found]}
     return probe_from(store.freeze(name, whole))
 

@@ -5,6 +5,8 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ KINDS = {
     ".parquet": "Parquet",
 }
 MAX_SHOWN = 10  # broken rows that one message lists
+MAX_CELL = (
+    100_000_000  # characters of a CSV cell; the library stops at 131,072, which a saved web page passes
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +192,7 @@ def _table(text: str, delimiter: str | None) -> Found:
     """CSV with a header; the delimiter is the one of comma, semicolon and tab that the header has most of."""
     header_line = text.lstrip("\n").split("\n", 1)[0]
     mark = delimiter or max(",;\t", key=header_line.count)
+    csv.field_size_limit(MAX_CELL)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     header: list[str] | None = None
     begins = 1
@@ -232,4 +238,23 @@ def _parquet(path: Path, wanted: str) -> RowFile:
         raise DataError(f"{path}: this is no Parquet file that pyarrow can read: {error}") from error
     if not rows:
         raise DataError(f"{path}: the file holds no rows{wanted}")
-    return RowFile("Parquet", tuple(Row(number, row) for number, row in enumerate(rows, start=1)))
+    return RowFile("Parquet", tuple(Row(number, _json_like(row)) for number, row in enumerate(rows, start=1)))
+
+
+def _json_like(value: Any) -> Any:
+    """A Parquet value as JSON would have it: bytes as text, decimals as numbers, dates and times in ISO 8601.
+
+    Bytes that are no UTF-8 (a picture) stay bytes, which a row may hold beside what is read.
+    """
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return value
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, date | time):  # a datetime is a date
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {key: _json_like(one) for key, one in value.items()}
+    return [_json_like(one) for one in value] if isinstance(value, list) else value

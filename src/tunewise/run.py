@@ -27,7 +27,7 @@ from tunewise.measures import (
     prepare,
     style_figures,
 )
-from tunewise.models.door import Answer, Door, Request
+from tunewise.models.door import Answer, Door, Request, unpriced
 from tunewise.more_rows import measure_curves
 from tunewise.openings import next_opening, opening_number
 from tunewise.plan_rungs import PlannedRung
@@ -83,7 +83,7 @@ class Run:
         fixed: Any = self.store.frozen("openings")
         if fixed is not None:
             return dict(fixed)
-        coming = next_opening([example.key for example in self.order], self.store.run_id)
+        coming = next_opening([row.key for row in self.parts.certification], self.store.run_id)
         return {"number": coming.most, "fresh": coming.fresh, "most": coming.most, "opened": False}
 
     @property
@@ -104,7 +104,7 @@ class Run:
             [answer] = self.ask_for(rung, candidate.door, [request], "certification")
             if answer.status != "errored":
                 break
-        opening = opening_number([example.key for example in self.order], self.store.run_id)
+        opening = opening_number([row.key for row in self.parts.certification], self.store.run_id)
         found = {"number": opening.number, "fresh": opening.fresh, "most": opening.most}
         self.store.freeze("openings", found)
 
@@ -224,7 +224,13 @@ class Run:
         return rate
 
     def ask_for(self, rung: str, door: Door, requests: Sequence[Request], purpose: str) -> list[Answer]:
-        """Answers, from the store where they were paid for before."""
+        """Answers, from the store where they were paid for before.
+
+        While the hours of a machine are counted, what its weights answer has no price of its own.
+        """
+        if self.progress.pays and door.host is None:
+            with unpriced(door):
+                return self.runner.ask(door, requests, purpose=purpose, rung=rung)
         return self.runner.ask(door, requests, purpose=purpose, rung=rung)
 
     def score(self, example: Example, answer: Answer) -> Score:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tunewise.decision import RungResult
 from tunewise.economics import RungFacts, economics
-from tunewise.evidence.unpriced import mean_usd
+from tunewise.evidence.unpriced import mean_usd, usd_why
 from tunewise.run import Run
 
 
@@ -72,6 +72,7 @@ def facts_of(run: Run, result: RungResult) -> RungFacts:
         tokens_out=_mean([o.tokens_out for o in read]),
         build_usd=build_usd,
         build_seconds=seconds,
+        usd_why=None if local else usd_why(read),
         p50_ms=None if result.probe is None else result.probe.latency_ms(0.5).estimate,
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from tunewise.data import Example, read_examples
+from tunewise.formats import is_filled
 
 MAX_CHOICES = 100  # different outputs up to which they may be a closed set
 ROWS_PER_CHOICE = 3  # mean rows of each output from which they are taken for one
@@ -75,7 +76,8 @@ def _guess_group(examples: Sequence[Example], outputs: Sequence[str]) -> tuple[s
     """A field named like a group whose values come back, else ``output`` where these outputs do."""
     for field in examples[0].fields:
         values = Counter(str(row.fields.get(field)) for row in examples)
-        if re.fullmatch(_GROUP_NAME, field) and FEWEST_GROUPS <= len(values) < len(examples):
+        filled = all(is_filled(row.fields.get(field)) for row in examples)
+        if filled and re.fullmatch(_GROUP_NAME, field) and FEWEST_GROUPS <= len(values) < len(examples):
             return field, f"'{field}' has {len(values)} different values in {len(examples)} rows"
     copies = 1 - len(set(outputs)) / len(outputs) if len(set(outputs)) >= FEWEST_GROUPS else 0.0
     if copies >= COPIES and "output" in examples[0].fields:

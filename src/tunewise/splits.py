@@ -2,23 +2,29 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from tunewise.clusters import (
+    PART_NAMES,
+    Clusters,
+    PartName,
+    answered_by,
+    cluster,
+    draws,
+    exchanges_in,
+    holds_exchange,
+    words_of,
+)
 from tunewise.data import Example
 from tunewise.errors import DataError
-from tunewise.near import Shingles, near_to, normalised, shingles
+from tunewise.near import near_to, normalised, shingles
 from tunewise.task import Split
 
-PartName = Literal["train", "selection", "certification"]
 OverlapKind = Literal["exact", "normalised", "near"]
 Learnt = Literal["train", "selection", "general"]  # ``general``: rows beside the task's own
 
-PART_NAMES: tuple[PartName, ...] = ("train", "selection", "certification")  # a merge takes the last of two
 MIN_CERTIFICATION = 16  # the first look of the sequential test
 LARGE_CLUSTER = 0.2  # share of all rows from which one cluster is worth a note
 
@@ -51,8 +57,10 @@ class Overlap:
 class Parts:
     """The three disjoint parts, rows in file order.
 
-    clusters: how many clusters of near-duplicates and groups the rows form.
+    clusters: how many clusters the rows form that stay together.
     notes: what the user should read. overlaps: only where the user gave the parts.
+    units: of the certification rows that are no draw of their own, the draw: a group, near-duplicates that
+    the split took as a whole, or one chat.
     """
 
     train: tuple[Example, ...]
@@ -61,6 +69,7 @@ class Parts:
     clusters: int
     notes: tuple[str, ...] = ()
     overlaps: tuple[Overlap, ...] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
 
     def blocked_reason(self, learns_from: Collection[str] = ("train", "selection")) -> str | None:
         """Why a rung that learns from these parts cannot be certified; None when it can."""
@@ -77,8 +86,12 @@ class Parts:
 
     def clean_selection(self) -> tuple[Example, ...]:
         """The selection rows that do not overlap with certification, exactly or but for marks and case."""
-        leaked = {words_of(overlap.certification) for overlap in self.overlaps if overlap.kind != "near"}
-        return tuple(row for row in self.selection if words_of(row) not in leaked)
+        leaks = [overlap for overlap in self.overlaps if overlap.kind != "near"]
+        leaked = {words_of(leak.certification) for leak in leaks}
+        told = frozenset().union(*(answered_by(leak.certification) for leak in leaks))
+        return tuple(
+            row for row in self.selection if words_of(row) not in leaked and not holds_exchange(row, told)
+        )
 
     def near_keys(self) -> frozenset[str]:
         """Keys of certification rows near to a train or selection row, for the figure without them."""
@@ -115,20 +128,24 @@ def split_examples(rows: Sequence[Example], split: Split) -> Parts:
     """Assign each row to a part by its content; groups and near-duplicates stay together.
 
     Rows are taken in file order. A row of an earlier cluster's group, or whose last user turn
-    (normalised word 3-grams) has Jaccard >= 0.8 with that of a row of the cluster, joins it; a row that
+    (normalised word 3-grams) has Jaccard >= 0.8 with that of a row of the cluster, joins it; so does a row
+    whose earlier turns hold a row of the cluster with its answer, or the other way round. A row that
     joins none founds one, whose part follows from SHA-256 of its group or key. A row that joins several
     merges them: certification if any is, else selection if any is. So rows that are appended never
-    take a row out of certification. Raises DataError below 16 certification rows (groups, if grouped).
+    take a row out of certification. What is drawn is a cluster, so certification reads one row of each:
+    its rows are right or wrong together. Raises DataError below 16 of them.
     """
-    clusters = _cluster(rows, [_part_by_hash(row, split) for row in rows])
+    clusters = cluster(rows, [_part_by_hash(row, split) for row in rows])
     members: dict[PartName, list[Example]] = {name: [] for name in PART_NAMES}
     for number, row in enumerate(rows):
         members[clusters.part(number)].append(row)
     train, selection, certification = (tuple(members[name]) for name in PART_NAMES)
     remedy = f"add rows ({len(rows)} now) or raise split.certification ({split.certification:g} now)"
-    _require_enough(certification, remedy)
-    notes = [*_size_notes(train, selection, certification), *_cluster_notes(rows, clusters)]
-    return Parts(train, selection, certification, len(clusters.sizes()), tuple(notes))
+    large = _cluster_notes(rows, clusters)
+    units = _units(certification)
+    _require_enough(certification, units, "; ".join([remedy, *large]))
+    notes = [*_size_notes(train, selection, certification, units), *large]
+    return Parts(train, selection, certification, len(clusters.sizes()), tuple(notes), units=units)
 
 
 def parts_from_files(
@@ -137,17 +154,26 @@ def parts_from_files(
     """Parts as the user gave them, with the overlaps of certification with the other two.
 
     Per certification row and part the closest row is reported. ``exact``: the same turns (without the
-    system's); ``normalised``: the same words in them; ``near``: Jaccard >= 0.8 of the last user turns.
-    Raises DataError below 16 certification rows (groups, if grouped).
+    system's), or the row with its answer among the other's earlier turns; ``normalised``: the same words in
+    them; ``near``: Jaccard >= 0.8 of the last user turns. A note says how many selection rows stand in train.
+    Near-duplicates within certification are kept: these rows are the user's own sample. Raises DataError
+    below 16 certification rows (groups, if grouped).
     """
-    _require_enough(certification, "add rows to the certification file")
+    units = {row.key: row.group for row in certification if row.group is not None}
+    _require_enough(certification, units, "add rows to the certification file")
     rows = (*train, *selection, *certification)
-    clusters = _cluster(rows, [0] * len(rows))
+    clusters = cluster(rows, [0] * len(rows))
     overlaps = (
         *overlaps_of(certification, train, "train"),
         *overlaps_of(certification, selection, "selection"),
     )
-    notes = _size_notes(train, selection, certification)
+    notes = _size_notes(train, selection, certification, units)
+    if copies := list(overlaps_of(selection, train, "train")):
+        notes.append(
+            f"{len(copies)} of {len(selection)} selection rows also stand in train, or nearly (the first: "
+            f"{_where(copies[0].certification)}, and {_where(copies[0].other)}): prompts and checkpoints are "
+            "chosen on rows that they were made from; take them out of one of the two"
+        )
     tested = {row.group for row in certification} - {None}
     shared = tested & {row.group for row in (*train, *selection)}
     if shared:
@@ -162,22 +188,37 @@ def parts_from_files(
         len(clusters.sizes()),
         tuple(notes),
         tuple(overlaps),
+        units,
     )
 
 
 def certification_order(parts: Parts, seed: int) -> tuple[Example, ...]:
-    """The fixed random order shared by all rungs; with groups one random row of each group.
+    """The fixed random order shared by all rungs, with one random row of each of ``units``.
 
     It follows from SHA-256 of seed and content, so that appended rows leave the order of the others.
     """
-    if all(row.group is None for row in parts.certification):
-        return tuple(sorted(parts.certification, key=lambda row: _hash(f"{seed}:row:{row.key}")))
-    groups: defaultdict[str, list[Example]] = defaultdict(list)
+    units: defaultdict[str, list[Example]] = defaultdict(list)
     for row in parts.certification:
-        groups[row.group or row.key].append(row)
-    # The groups' order has its own hash: ordered by the chosen row's, large groups would come first.
-    ordered = sorted(groups, key=lambda group: _hash(f"{seed}:group:{group}"))
-    return tuple(min(groups[g], key=lambda row: _hash(f"{seed}:pick:{row.key}")) for g in ordered)
+        units[parts.units.get(row.key, row.key)].append(row)
+    # The order has a hash of its own: ordered by the hash that chose its row, a large group would come first.
+    chosen = [min(rows, key=lambda row: _hash(f"{seed}:pick:{row.key}")) for rows in units.values()]
+    return tuple(sorted(chosen, key=lambda row: _place_in_order(row, seed)))
+
+
+def _place_in_order(row: Example, seed: int) -> int:
+    return _hash(f"{seed}:row:{row.key}" if row.group is None else f"{seed}:group:{row.group}")
+
+
+def _units(certification: Sequence[Example]) -> dict[str, str]:
+    """Of each certification row that is no draw of its own: the key of the first row of its draw."""
+    found = draws(certification, cluster(certification, [0] * len(certification)))
+    sizes = found.sizes()
+    firsts = [found.first(number) for number in range(len(certification))]
+    return {
+        row.key: certification[first].key
+        for row, first in zip(certification, firsts, strict=True)
+        if sizes[first] > 1
+    }
 
 
 def _hash(text: str) -> int:
@@ -193,60 +234,6 @@ def _part_by_hash(row: Example, split: Split) -> int:
     return 1 if share < split.certification + split.selection else 0
 
 
-class _Clusters:
-    """Rows by cluster; a cluster goes by its first row and holds its part."""
-
-    def __init__(self, rows: int) -> None:
-        self._first: NDArray[np.int64] = np.arange(rows)  # row -> first row of its cluster
-        self._part: dict[int, int] = {}  # first row -> position in PART_NAMES
-
-    def of(self, rows: NDArray[np.int64] | Sequence[int]) -> set[int]:
-        """The clusters of these rows."""
-        return set(np.unique(self._first[rows]).tolist())
-
-    def add(self, row: int, joined: set[int], alone: int) -> None:
-        """Add the next row: to these clusters, merging them, or where there are none to a new one."""
-        first = min(joined, default=row)
-        self._part[first] = max((self._part.pop(cluster) for cluster in joined), default=alone)
-        self._first[row] = first
-        for cluster in joined - {first}:
-            self._first[self._first == cluster] = first
-
-    def part(self, row: int) -> PartName:
-        return PART_NAMES[self._part[int(self._first[row])]]
-
-    def sizes(self) -> Counter[int]:
-        """Rows of each cluster by its first row."""
-        return Counter(self._first.tolist())
-
-
-def _cluster(rows: Sequence[Example], alone: Sequence[int]) -> _Clusters:
-    """Cluster rows in file order; ``alone``: the part of each row if it founds a cluster."""
-    clusters = _Clusters(len(rows))
-    first_of_text: dict[Shingles, int] = {}
-    texts = [shingles(normalised(row.input)) for row in rows]
-    for number, text in enumerate(texts):
-        first_of_text.setdefault(text, number)
-    holders = np.array(list(first_of_text.values()), dtype=np.int64)  # the first row of each text
-    near = near_to(list(first_of_text), list(first_of_text))
-    first_of_group: dict[str, int] = {}
-    for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
-        if first_of_text[text] == number:
-            found = holders[next(near)[0]]
-            joined = clusters.of(found[found < number])
-        else:
-            joined = clusters.of([first_of_text[text]])
-        if row.group is not None:
-            joined |= clusters.of([first_of_group.setdefault(row.group, number)]) - {number}
-        clusters.add(number, joined, alone[number])
-    return clusters
-
-
-def words_of(row: Example) -> tuple[tuple[str, str], ...]:
-    """What a row says, without system turns, marks and case: rows of the same words are one item."""
-    return tuple((turn.role, normalised(turn.content)) for turn in row.turns if turn.role != "system")
-
-
 def _verbatim(row: Example) -> tuple[tuple[str, str], ...]:
     return tuple((turn.role, turn.content.strip()) for turn in row.turns if turn.role != "system")
 
@@ -257,11 +244,13 @@ def overlaps_of(
     """For each certification row the closest of the others, where one is close."""
     exact = {_verbatim(row): row for row in reversed(others)}
     same_words = {words_of(row): row for row in reversed(others)}
+    shown = {said: others[holders[0]] for said, holders in exchanges_in(others).items()}
     texts, other_texts = (
         [shingles(normalised(row.input)) for row in part] for part in (certification, others)
     )
     for row, (numbers, similar) in zip(certification, near_to(texts, other_texts), strict=True):
-        if other := exact.get(_verbatim(row)):
+        told = next((shown[said] for said in answered_by(row) if said in shown), None) if shown else None
+        if other := exact.get(_verbatim(row)) or told:
             yield Overlap("exact", row, other, part, 1.0)
         elif other := same_words.get(words_of(row)):
             yield Overlap("normalised", row, other, part, 1.0)
@@ -270,37 +259,56 @@ def overlaps_of(
             yield Overlap("near", row, others[numbers[best]], part, float(similar[best]))
 
 
-def _require_enough(certification: Sequence[Example], remedy: str) -> None:
-    groups = {row.group for row in certification if row.group is not None}
-    items, unit = (len(groups), "group") if groups else (len(certification), "row")
+def _items(certification: Sequence[Example], units: Mapping[str, str]) -> tuple[int, str, str]:
+    """How many independent draws these rows are, and what one and several are called."""
+    items = len({units.get(row.key, row.key) for row in certification})
+    if any(row.group is not None for row in certification):
+        return items, "group", "groups"
+    if items < len(certification):
+        return items, "different row", "different rows"
+    return items, "row", "rows"
+
+
+def _require_enough(certification: Sequence[Example], units: Mapping[str, str], remedy: str) -> None:
+    items, one, several = _items(certification, units)
     if items < MIN_CERTIFICATION:
-        got = f"{items} {unit}{'' if items == 1 else 's'}"
-        if groups:
+        got = f"{items} {one if items == 1 else several}"
+        if several != "rows":
             got += f" in {len(certification)} rows"
+        if several == "groups":
             remedy = f"leave out split.group, or name a field with more different values there; else {remedy}"
         raise DataError(
-            f"certification needs at least {MIN_CERTIFICATION} {unit}s for a verdict, got {got}; {remedy}"
+            f"certification needs at least {MIN_CERTIFICATION} {several} for a verdict, got {got}; {remedy}"
         )
 
 
 def _size_notes(
-    train: Sequence[Example], selection: Sequence[Example], certification: Sequence[Example]
+    train: Sequence[Example],
+    selection: Sequence[Example],
+    certification: Sequence[Example],
+    units: Mapping[str, str],
 ) -> list[str]:
     notes = []
     if not train:
         notes.append("the train part is empty: no examples for prompts and nothing to train on")
     if not selection:
         notes.append("the selection part is empty: prompts and settings cannot be chosen by measurement")
-    groups = {row.group for row in certification if row.group is not None}
-    if groups and len(groups) < len(certification):
-        notes.append(
-            f"certification takes one random row of each of its {len(groups)} groups "
-            f"({len(certification)} rows), since rows of a group are not independent"
-        )
+    items, _, several = _items(certification, units)
+    if items < len(certification):
+        if several == "groups":
+            notes.append(
+                f"certification takes one random row of each of its {items} groups ({len(certification)} "
+                "rows), since rows of a group are not independent"
+            )
+        else:
+            notes.append(
+                f"certification reads {items} of its {len(certification)} rows: of near-duplicates, and of "
+                "the rows of one chat, one that is drawn at random, since they are right or wrong together"
+            )
     return notes
 
 
-def _cluster_notes(rows: Sequence[Example], clusters: _Clusters) -> list[str]:
+def _cluster_notes(rows: Sequence[Example], clusters: Clusters) -> list[str]:
     """A note where one cluster of near-duplicates holds a large share of all rows."""
     root, size = max(clusters.sizes().items(), key=lambda item: (item[1], -item[0]))
     if size < LARGE_CLUSTER * len(rows) or size < MIN_CERTIFICATION:

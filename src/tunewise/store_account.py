@@ -17,7 +17,8 @@ _USD_OF_BUILDING = """
     SELECT count(*), sum(coalesce(usd, upper_usd))
     FROM (SELECT usd, upper_usd, purpose, rung FROM calls
           UNION ALL SELECT usd, upper_usd, purpose, rung FROM failures)
-    WHERE rung = :rung AND purpose NOT IN ('certification', 'gap', 'probe', 'beside', 'timing', 'staleness')
+    WHERE rung = :rung AND purpose NOT IN
+        ('certification', 'gap', 'probe', 'beside', 'timing', 'staleness', 'comparison', 'curve')
 """
 _SECONDS_BEFORE = """
     SELECT sum(latest) FROM (

@@ -86,8 +86,9 @@ class Guard(Section):
     forgetting: Literal["stop", "ignore"] = "stop"
 
     def settings(self) -> dict[str, Any]:
-        """What shapes a verdict, as JSON values; the rows count where they are read."""
-        return self.model_dump(mode="json", exclude={"data"})
+        """What shapes a verdict, as JSON values; the rows count where they are read, not where they lie."""
+        named = None if self.benchmarks is None else [Path(name).name for name in self.benchmarks]
+        return {**self.model_dump(mode="json", exclude={"data"}), "benchmarks": named}
 
 
 def as_section(value: object) -> object:

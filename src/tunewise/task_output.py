@@ -111,6 +111,15 @@ class Output(Section):
         twice = [choice for choice, count in Counter(self.choices or ()).items() if count > 1]
         if twice:
             raise mistake(f"the choice {shown(twice[0])} stands twice; keep one")
+        from tunewise.evidence.metrics.normalise import normalise  # the metrics import the task's parts
+
+        known: dict[str, str] = {}
+        for choice in self.choices or ():
+            if (other := known.setdefault(normalise(choice), choice)) != choice:
+                raise mistake(
+                    f"the choices {shown(other)} and {shown(choice)} count as the same answer (case, quotes, "
+                    "emphasis and closing punctuation do not count); rename one"
+                )
         return self
 
     def spec(self) -> "OutputSpec":

@@ -21,10 +21,14 @@ from tunewise.task_mistakes import shown
 PREPARED = ("style", "judge")  # metrics with a section of their own
 
 
+# Metrics that cannot stand beside a voice: what they need is prepared for the task's own metric alone.
+UNFIT = (*PREPARED, "accuracy", "semantic")
+
+
 def _content_metric(value: object) -> object:
-    if value in PREPARED:
-        others = ", ".join(name for name in METRIC_NAMES if name not in PREPARED)
-        raise mistake(f"{shown(value)} says nothing of content; use one of {others}")
+    if value in UNFIT or str(value).startswith("python:"):
+        others = ", ".join(name for name in METRIC_NAMES if name not in UNFIT)
+        raise mistake(f"{shown(value)} cannot measure content beside a voice; use one of {others}")
     return known_metric(value)
 
 

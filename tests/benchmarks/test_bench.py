@@ -19,6 +19,7 @@ from tunewise.benchmarks.scores import Scored
 from tunewise.benchmarks.tasks import find
 from tunewise.errors import DataError, SettingError, WorldError
 from tunewise.models.door import Answer
+from tunewise.models.weights import context_window
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "ate", "all", "of", "it", "by", "noon"]
 
@@ -231,6 +232,8 @@ def test_no_question_counts_twice_in_the_pool_and_none_that_cannot_be_lost():
     first = [answers("mmlu", 20), answers("mmlu_5shot", 30), answers("boolq", 0)]
     pooled = pool(first, [answers("mmlu", 15), answers("mmlu_5shot", 0), answers("boolq", 0)])
     assert (pooled.n, pooled.lost) == (40, 5)
+    assert pooled.above_chance.estimate is None
+    assert pooled.why == "benchmarks have chance levels of their own"
 
 
 def test_two_files_of_one_name_are_refused(tiny_folder, tmp_path):
@@ -245,3 +248,43 @@ def test_broken_rows_of_a_benchmark_that_nobody_named_are_a_mistake_not_an_absen
     (tmp_path / "piqa.jsonl").write_text('{"question": "q"}\n')
     with pytest.raises(DataError, match=r"piqa\.jsonl, line 1: expected 'choices'"):
         bench(tiny_folder, data=tmp_path)
+
+
+def test_a_bench_that_is_stopped_keeps_what_was_read(tiny_folder, data, monkeypatch):
+    monkeypatch.setattr("tunewise.benchmarks.scorer.PART", 15)
+    monkeypatch.setenv("TUNEWISE_CACHE", str(data / "cache of a stopped run"))
+    whole = bench(tiny_folder, data=data, tasks=["arc_easy"], keep=False).measured[0].outcome
+    reads = []
+
+    def stop_in_the_third(self, asked, *more):
+        reads.append(len(asked))
+        if len(reads) == 3:
+            raise KeyboardInterrupt
+        return read(self, asked, *more)
+
+    read = LocalScorer._read
+    monkeypatch.setattr(LocalScorer, "_read", stop_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        bench(tiny_folder, data=data, tasks=["arc_easy"])
+    again = bench(tiny_folder, data=data, tasks=["arc_easy"]).measured[0].outcome
+    assert (again.found, reads) == (30, [15, 15, 10, 10])
+    assert [item.logprobs for item in again.items] == [
+        pytest.approx(item.logprobs, abs=1e-4) for item in whole.items
+    ]
+
+
+def test_scores_that_cannot_be_kept_are_measured_all_the_same(tiny_folder, data, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr("tunewise.benchmarks.kept.cache_folder", lambda: tmp_path / "file" / "cache")
+    assert bench(tiny_folder, data=data, tasks=["arc_easy"], limit=20).measured[0].outcome.found == 0
+
+
+def test_the_window_of_older_configurations_is_known(tmp_path):
+    for config, window in [
+        ({"n_positions": 1024}, 1024),
+        ({"text_config": {"max_position_embeddings": 4096}}, 4096),
+        ({"max_position_embeddings": 2048, "n_ctx": 1024}, 2048),
+        ({}, None),
+    ]:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        assert context_window(tmp_path) == window

@@ -54,8 +54,9 @@ def test_a_text_is_scored_from_its_second_token_on():
 )
 def test_an_endpoint_without_them_says_what_can_be_measured(reply):
     scorer = EndpointScorer(SPEC, httpx.MockTransport(lambda _: reply))
-    with pytest.raises(SettingError, match="Only ifeval can be measured there"):
+    with pytest.raises(SettingError, match="only ifeval can be measured there") as told:
         scorer.score([Item("1", "a", (" b",))])
+    assert (reply.status_code == 200) != ("HTTP 400" in str(told.value) and "echo is not" in str(told.value))
 
 
 def refusing(longest):

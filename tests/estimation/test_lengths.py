@@ -42,7 +42,7 @@ def test_no_rows_are_refused():
 
 
 def test_a_task_s_own_train_rows_are_measured(tmp_path):
-    rows = [{"input": "say " + "word " * n, "output": "x"} for n in range(1, 61)]
+    rows = [{"input": " ".join(f"w{n}x{k}" for k in range(n)), "output": "x"} for n in range(1, 61)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     text = (
         "name: t\ninstruction: Do it.\nexamples: rows.jsonl\nmetric: exact\ntarget: 0.9\nmodel: owner/other\n"

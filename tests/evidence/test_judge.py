@@ -205,6 +205,27 @@ def test_a_judge_that_disagrees_or_was_hardly_checked_is_not(rubric):
     assert any("undefined" in reason for reason in one_class.reasons)
 
 
+def test_a_judge_that_was_hardly_shown_the_rarer_kind_is_not_trusted(rubric):
+    rare = judge_trust(scripted_judge(rubric, 1.0), labelled(60, share=0.9))
+    assert rare.agreement.kappa == 1
+    assert any("people call 6 of these answers wrong; it takes 10" in reason for reason in rare.reasons)
+
+
+def test_the_same_answer_offered_by_two_rungs_is_one_label(rubric):
+    twice = [*labelled(40), *labelled(40, rung="rag")]
+    found = judge_trust(scripted_judge(rubric, 1.0), twice)
+    assert found.agreement.n == 40
+    assert found.reasons == ("40 answers are labelled by people; it takes 50",)
+
+
+def test_a_level_within_quotes_as_the_prompt_shows_it_is_read(rubric):
+    item = Item("q", "GOOD #1#")
+    plain = json.dumps({c.name: {"quote": "", "level": c.anchors[-1][0]} for c in rubric.criteria})
+    quoted = json.dumps({c.name: {"quote": "", "level": f" {c.anchors[-1][0]}"} for c in rubric.criteria})
+    assert read_judgement(quoted, rubric, item) == read_judgement(plain, rubric, item)
+    assert read_judgement(plain, rubric, item).met
+
+
 def test_a_kappa_of_06_that_may_be_chance_is_not_enough():
     rows = labelled(50, 0.94)
     verdicts = [Judgement(row.met) for row in rows]

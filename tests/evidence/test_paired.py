@@ -138,3 +138,9 @@ def test_where_a_bootstrap_says_nothing_the_interval_is_the_betting_one(a, b):
     found = compare_graded(a, b, margin=0.02)
     assert found.method == "betting"
     assert found.low < found.difference < found.high
+
+
+def test_three_gains_among_ties_are_no_proof():
+    """Of ten units three differ, all for b: by the exact sign test p is 0.25."""
+    found = compare_graded([0.5] * 10, [0.5] * 7 + [0.9] * 3, 0.02)
+    assert (found.answer, found.method) == ("cannot_tell", "betting")

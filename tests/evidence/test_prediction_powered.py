@@ -82,7 +82,9 @@ def test_verdicts_read_the_zone_from_both_bounds():
     assert read_powered(powered(0.95, 0.90, 0.98), 0.90, 0.02) == "meets"
     assert read_powered(powered(0.70, 0.60, 0.80), 0.90, 0.02) == "falls_short"
     assert read_powered(powered(0.90, 0.80, 0.96), 0.90, 0.02) == "not_proved"
-    assert read_powered(powered(0.90, 0.885, 0.915), 0.90, 0.02) == "not_proved"
+    assert (
+        read_powered(powered(0.90, 0.885, 0.915), 0.90, 0.02) == "meets"
+    )  # more evidence takes nothing back
 
 
 def test_more_labels_shrink_with_the_distance_to_the_bar():

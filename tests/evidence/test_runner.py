@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +18,7 @@ from tunewise.evidence.flight import answer_all
 from tunewise.evidence.judgement import make_test
 from tunewise.evidence.records import Outcome, Score
 from tunewise.evidence.runner import Runner, more_alike
-from tunewise.models.door import Answer, Decoding, Price, Request
+from tunewise.models.door import Answer, Decoding, Price, Request, unpriced
 from tunewise.progress import Silent
 from tunewise.spending import Spending, upper_bound
 from tunewise.store import Store
@@ -258,6 +259,36 @@ def test_attempts_without_a_reply_are_reserved_and_counted_at_their_most(store):
     runner.close()
     assert door.asked == ["item 1"]
     assert store.spent().usd == pytest.approx(2.25 * bound)
+
+
+def test_a_probe_that_fails_waits_for_the_calls_under_way_and_counts_each(store):
+    bound = upper_bound(PRICE, a_request("item 1"))
+
+    def say(text):
+        if text == "item 1":
+            return Answer("yes", usd=bound / 4)
+        lost = DoorError("the host is gone")
+        lost.unanswered = 2
+        raise lost
+
+    door = RecordingDoor(say, concurrency=3, price=PRICE, delay=lambda text: 0.02 * int(text[-1]))
+    runner = Runner(store, Spending(), Silent())
+    with pytest.raises(DoorError, match="the host is gone"):
+        runner.prober(door, "zero-shot", 3).send(
+            [a_request(f"item {n}") for n in (2, 1, 3, 4)], lambda c: False
+        )
+    runner.close()
+    assert sorted(door.asked) == ["item 1", "item 2", "item 3", "item 4"]  # 4 went out when 1 came back
+    assert store.spent().usd == pytest.approx((0.25 + 3 * 2) * bound)
+
+
+def test_while_hours_are_paid_weights_on_this_machine_have_no_price_of_their_own():
+    door = SimpleNamespace(usd_per_hour=3.6)
+    with unpriced(door):
+        assert door.usd_per_hour is None
+    assert door.usd_per_hour == 3.6
+    with unpriced(SimpleNamespace()) as nothing:
+        assert nothing is None
 
 
 INTERRUPTED = """

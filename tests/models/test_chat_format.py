@@ -8,9 +8,11 @@ import pytest
 from tunewise.data import Message
 from tunewise.errors import DoorError, SettingError
 from tunewise.models.chat_format import (
+    Dialect,
     chat_body,
     completions_url,
     error_in,
+    is_filtered,
     read_answer,
     read_usage,
     retry_after_s,
@@ -53,16 +55,18 @@ def test_a_password_in_the_address_is_refused_and_not_repeated() -> None:
 
 def test_a_seed_is_sent_only_where_something_is_drawn() -> None:
     turns = (Message("system", "S"), Message("user", "Q"))
-    greedy = chat_body("m", Request(turns, Decoding(max_new_tokens=5, seed=3)), "max_tokens")
+    greedy = chat_body("m", Request(turns, Decoding(max_new_tokens=5, seed=3)), Dialect())
     assert greedy == {
         "model": "m",
         "messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}],
         "temperature": 0.0,
         "max_tokens": 5,
     }
-    drawn = chat_body("m", Request(turns, Decoding(temperature=0.7, seed=3)), "max_completion_tokens")
+    newer = Dialect("max_completion_tokens", takes_temperature=False)
+    drawn = chat_body("m", Request(turns, Decoding(temperature=0.7, seed=3)), newer)
     assert drawn["seed"] == 3
     assert drawn["max_completion_tokens"] == 256
+    assert "temperature" not in drawn
 
 
 def read(
@@ -159,3 +163,27 @@ def test_retry_after_is_a_number_or_a_date() -> None:
     assert retry_after_s("Thu, 01 Jan 2026 11:00:00 GMT", now) == 0
     assert retry_after_s("soon", now) is None
     assert retry_after_s(None, now) is None
+
+
+def test_reasoning_that_is_not_counted_as_answer_is_paid_as_answer() -> None:
+    assert read_usage({"prompt_tokens": 21, "completion_tokens": 5, "total_tokens": 81}) == (21, None, 60)
+    assert read_usage({"prompt_tokens": 21, "completion_tokens": 5, "total_tokens": 0}) == (21, None, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>\nIs it?\n</think>\n\nYes.", "Yes."),
+        ("Is it? It is.</think>Yes.", "Yes."),
+        ("<think>Is it", "<think>Is it"),
+        ("Write <think> and </think> around it.", "Write <think> and </think> around it."),
+        ("Yes.", "Yes."),
+    ],
+)
+def test_reasoning_before_an_answer_is_no_part_of_it(text: str, answer: str) -> None:
+    assert read({"content": text}).text == answer
+
+
+def test_an_error_of_another_kind_is_no_filter() -> None:
+    assert not is_filtered({"error": {"code": 403, "message": "key", "metadata": {"provider": "x"}}})
+    assert not is_filtered({"detail": "no"})

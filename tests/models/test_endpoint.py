@@ -202,7 +202,15 @@ def test_a_priced_door_that_breaks_off_says_what_it_may_charge_for(open_to: Open
     assert door.answer([question("a")])[0].unanswered == 1
     with pytest.raises(DoorError, match="the last 2 requests failed") as ended:
         door.answer([question("b")])
-    assert ended.value.unanswered == 1
+    assert ended.value.unanswered == 2  # both attempts: no answer stands for the second one's cost
+
+
+def test_what_was_turned_down_costs_nothing_and_what_broke_off_is_not_known(open_to: Opener) -> None:
+    prices = PriceSpec(input=1.0, output=2.0)
+    door, _ = open_to(Server(good(), bad(400), httpx.ReadTimeout("slow")), usd_per_million=prices)
+    _, rejected, lost = door.answer([question(name) for name in "abc"])
+    assert (rejected.usd, rejected.unanswered) == (0.0, 0)
+    assert (lost.usd, lost.unanswered) == (None, 2)
 
 
 def test_what_is_waited_for_is_told_and_not_for_every_attempt(open_to: Opener) -> None:
@@ -230,7 +238,10 @@ def test_who_gives_up_waits_for_no_further_attempt() -> None:
     door.answer([question("a")])
     threading.Timer(0.2, door.give_up).start()
     [answer] = door.answer([question("b")])
-    assert (answer.status, answer.error) == ("errored", "given up while it waited for another attempt")
+    assert (answer.status, answer.error) == (
+        "errored",
+        "given up while it waited for its turn or for another attempt",
+    )
     assert len(server.asked) == 2  # nothing is sent again
     door.close()
 
@@ -385,3 +396,65 @@ def test_429s_lower_the_number_of_requests_under_way(open_to: Opener) -> None:
         answers = list(pool.map(lambda i: door.answer([question(str(i))])[0].text, range(4)))
     assert answers == ["fine"] * 4
     assert door._limit.limit < 8
+
+
+def test_a_host_that_takes_no_temperature_is_asked_without_and_that_is_told_once(open_to: Opener) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def newer(request: httpx.Request) -> httpx.Response:
+        asked.append(body := json.loads(request.content))
+        if "max_tokens" in body:
+            return bad(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+        if "temperature" in body:
+            return bad(400, "Unsupported value: 'temperature' does not support 0 with this model.")
+        return good()
+
+    told: list[str] = []
+    door, _ = open_to(newer)
+    door.tell = lambda text: told.append(text)
+    assert [answer.text for answer in door.answer([question("a"), question("b")])] == ["fine", "fine"]
+    assert len(asked) == 3 + 1
+    [line] = told
+    assert "takes no temperature, so answers are drawn" in line
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        httpx.Response(400, json={"error": {"code": "content_filter", "message": "filtered"}}),
+        httpx.Response(
+            403, json={"error": {"code": 403, "message": "flagged", "metadata": {"reasons": ["x"]}}}
+        ),
+    ],
+)
+def test_what_a_content_filter_turns_down_is_refused_and_ends_nothing(reply: Any, open_to: Opener) -> None:
+    door, _ = open_to(Server(good(), reply, reply, good()), usd_per_million=PriceSpec(input=1.0, output=2.0))
+    answers = door.answer([question(name) for name in "abcd"])
+    assert [answer.status for answer in answers] == ["ok", "refused", "refused", "ok"]
+    assert answers[1].usd == 0.0
+
+
+def test_an_answer_that_the_host_ended_with_an_error_is_tried_again(open_to: Opener) -> None:
+    choice = {"message": {"content": "half an ans"}, "finish_reason": "error", "error": {"message": "gone"}}
+    door, _ = open_to(Server(httpx.Response(200, json={"choices": [choice]}), good()))
+    assert door.answer([question()])[0].text == "fine"
+
+
+def test_requests_that_wait_for_their_turn_end_when_the_door_is_given_up() -> None:
+    server = Server(good(), bad(429, **{"retry-after": "3600"}))
+    spec = EndpointSpec(name="m", endpoint="http://host.example/v1", concurrency=4)
+    door = EndpointDoor(spec, transport=httpx.MockTransport(server))
+    door.answer([question("first")])
+    with pytest.raises(DoorError, match="429"):
+        door.answer([question("a")])
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(door.answer, [question(name)]) for name in "bc"]
+        door.give_up()
+        assert [f.result(timeout=5)[0].status for f in waiting] == ["errored"] * 2
+    door.close()
+
+
+def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:1080")
+    with pytest.raises(SettingError, match="the proxy that the environment names"):
+        EndpointDoor(EndpointSpec(name="m", endpoint="https://host.example/v1"))

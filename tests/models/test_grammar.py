@@ -10,7 +10,7 @@ pytest.importorskip("llguidance")
 from tunewise.data import Message
 from tunewise.errors import SettingError
 from tunewise.forms.json_schema import JsonSchema
-from tunewise.models.chat_format import chat_body
+from tunewise.models.chat_format import Dialect, chat_body
 from tunewise.models.door import Decoding, Grammar, Request
 from tunewise.models.grammar import compiled
 from tunewise.models.local import LocalDoor
@@ -97,11 +97,11 @@ def test_the_grammar_is_part_of_a_requests_identity_and_of_its_row():
 
 
 def test_an_endpoint_is_sent_the_schema_with_its_order():
-    body = chat_body("m", requests(JSON)[0], "max_tokens")
+    body = chat_body("m", requests(JSON)[0], Dialect())
     sent = body["response_format"]["json_schema"]
     assert list(sent["schema"]["properties"]) == ["b", "a"]
     assert body["response_format"]["type"] == "json_schema"
-    assert "response_format" not in chat_body("m", requests(None)[0], "max_tokens")
+    assert "response_format" not in chat_body("m", requests(None)[0], Dialect())
 
 
 def test_what_no_grammar_enforces_is_said_and_what_none_can_be_made_of_is_refused():

@@ -77,6 +77,7 @@ def test_texts_without_any_word_can_be_indexed():
         ("bus glass", ["bus", "glass"]),
         ("ﬁne Straße", ["fine", "strasse"]),
         ("order-id_7", ["order", "id_7"]),
+        ("退货 policy", ["退", "货", "policy"]),
     ],
 )
 def test_words_are_normalised_and_plurals_taken_off(text, tokens):

@@ -2,6 +2,7 @@
 
 import pytest
 from pypdf import PdfReader, PdfWriter
+from pypdf.errors import DependencyError
 
 from tunewise.errors import DataError
 from tunewise.retrieval.documents import read_documents
@@ -56,3 +57,15 @@ def test_a_scanned_a_damaged_and_a_locked_pdf_are_refused_with_what_to_do(tmp_pa
     writer.write(locked)
     with pytest.raises(DataError, match="locked with a password"):
         pdf_to_markdown(locked)
+
+
+@pytest.mark.parametrize(
+    "error", [DependencyError("cryptography>=3.1 is required"), NotImplementedError("DRM")]
+)
+def test_a_pdf_in_a_cipher_that_cannot_be_read_here_is_refused(tmp_path, monkeypatch, error):
+    def refuse(file):
+        raise error
+
+    monkeypatch.setattr("pypdf.PdfReader", refuse)
+    with pytest.raises(DataError, match="this PDF is encrypted or compressed"):
+        pdf_to_markdown(tmp_path / "a.pdf")

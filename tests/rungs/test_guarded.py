@@ -75,6 +75,7 @@ def reading(outcome):
 def guard(a, b):
     return {
         "kept": {"reading": a}, "check": b, "max_relative_drop": 0.05, "smallest_visible_drop": 0.2,
+        "time_share": 0.1,
     }  # fmt: skip
 
 
@@ -149,7 +150,15 @@ def test_an_alarm_on_either_set_fails_and_too_few_items_prove_nothing():
     assert verdict_of(guard(reading("clear"), reading("not_proved")))[0] == "clear"
     verdict, why = verdict_of(guard(reading("not_proved"), {"outcome": None, "n": 9, "why": "9 items"}))
     assert verdict == "not_proved"
-    assert "so few items show a drop of 20 % or more" in why
+    assert "so few items leave it open (guard: full reads all)" in why
+    full = guard(reading("not_proved"), {"outcome": None, "n": 9, "why": "9 items"}) | {"time_share": None}
+    assert "guard: full" not in verdict_of(full)[1]
+
+
+def test_of_qlora_only_set_b_is_read_against_the_base_itself():
+    read = guard(reading("clear"), reading("not_proved"))
+    assert verdict_of(read, rounded=True)[0] == "not_proved"
+    assert verdict_of(read | {"check": reading("clear")}, rounded=True)[0] == "clear"
 
 
 def test_a_strength_that_set_a_picked_is_clear_only_where_set_b_says_so():
@@ -179,6 +188,10 @@ def test_the_advice_names_the_figures_of_the_run(make_bench):
     assert "the alarm came after 1.50" in said
     assert "training.mix.general, share 0.30" in said
     assert "tune.method: lora" in said
+    early = {"stopped_at": 2, "timeline": timeline("clear", "alarm")}
+    assert "the alarm came after 1.00" in " ".join(advice_of(bench, "full", early, 1e-3))
+    at_once = {"stopped_at": 1, "timeline": timeline("alarm")}
+    assert "fewer epochs will not do" in " ".join(advice_of(bench, "full", at_once, 1e-3))
     assert advice_of(bench, "lora", {"timeline": timeline("clear")}, 1e-3) == []
 
 

@@ -13,6 +13,7 @@ from tunewise.retrieval.chunking import Chunk
 from tunewise.retrieval.index import Retriever
 from tunewise.rungs import rag as rag_module
 from tunewise.rungs.rag import GoldPassages, Rag
+from tunewise.rungs.said import Said, plain
 
 THINGS = [f"device{i}" for i in range(40)]
 
@@ -153,3 +154,10 @@ def test_the_gold_passage_is_the_named_one_or_the_one_that_quotes_a_reference(ma
     assert gold.of(make_row("?", "March")) == ()  # too short to be told from chance
     assert gold.of(make_row("?", "end of Marching")) == ()
     assert gold.best(make_row("?", "x")) is None
+
+
+def test_an_answer_in_a_script_without_spaces_is_found_within_a_sentence(make_row):
+    said = Said([make_row("退货需要多少天", "十四天"), make_row("短", "十四天")])
+    assert said.stands_in("顾客问：退货需要多少天？一般是十四天左右。")
+    assert not said.stands_in("顾客问：退货需要多少天？一般是三天。")
+    assert "退 货" in plain("退货")

@@ -25,3 +25,12 @@ def test_it_asks_nothing_to_be_built(make_bench, make_row):
     assert [m.content for m in candidate.request(make_row("a")).messages] == ["Answer in one word.", "a"]
     assert bench.calls.sent == []
     assert ZeroShot().outlook(bench).build_calls == 0
+
+
+def test_rows_that_are_whole_prompts_need_no_instruction(make_bench, make_row):
+    for field in ("prompt", "messages", "conversations"):
+        rows = [
+            make_row("Name the capital of France.", "Paris", fields={field: "Name the capital of France."})
+        ]
+        bench = make_bench(lambda m: "x", train=rows, selection=rows, instruction=None)
+        assert ZeroShot().cannot_help(bench) is None

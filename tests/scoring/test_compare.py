@@ -108,3 +108,21 @@ def test_graded_metrics_are_compared_by_bootstrap(tmp_path):
 def test_a_margin_outside_0_to_1_is_refused(tmp_path):
     with pytest.raises(SettingError, match="margin: a number from 0 to below 1"):
         tunewise.compare(*files(tmp_path, 60, 90), "exact", margin=2)
+
+
+def test_what_turns_on_items_that_errored_is_not_decided(tmp_path):
+    """a is right on 60 of 100; b on 50, and 50 of b errored: of the others b has 15 more right."""
+    a = [{"id": n, "output": "y" if n < 60 else "n", "reference": "y"} for n in range(100)]
+    b = [{"id": n, "output": "y"} for n in range(25, 75)]
+    b += [{"id": n, "output": "", "status": "errored"} for n in (*range(25), *range(75, 100))]
+    found = tunewise.compare(write(tmp_path, "a.jsonl", a), write(tmp_path, "b.jsonl", b), "exact")
+    assert (found.paired.only_a, found.paired.only_b) == (0, 15)
+    assert found.paired.answer == "cannot_tell"
+    assert "50 items errored on one side, and it turns on what they would have been" in found.sentence
+
+
+def test_two_inputs_of_one_id_are_two_items(tmp_path):
+    a = [{"id": 1, "input": "q", "output": "y", "reference": "y"}]
+    b = [{"id": 1, "input": "other", "output": "y"}]
+    with pytest.raises(DataError, match="other inputs"):
+        tunewise.compare(write(tmp_path, "a.jsonl", a), write(tmp_path, "b.jsonl", b), "exact")

@@ -269,3 +269,31 @@ def test_format_in_a_schema_is_a_remark_unless_it_is_asserted(tmp_path):
     assert tunewise.score(rows, "json_schema", schema=schema, assert_format=True).values == (1.0, 0.0)
     with pytest.raises(SettingError, match=r"--assert-format: .* give --schema"):
         tunewise.score(rows, "exact", assert_format=True)
+
+
+def test_a_conversation_with_a_turn_that_errored_has_no_mean_and_is_tried_both_ways(tmp_path):
+    rows = [
+        {"output": "a", "reference": "a", "conversation": n, "turn": turn}
+        | ({"status": "errored", "output": None} if turn and n < 5 else {})
+        for n in range(10)
+        for turn in range(4)
+    ]
+    found = tunewise.score(write(tmp_path, rows), "exact").quality
+    assert (found.estimate, found.n) == (1.0, 5)
+    assert found.low < 0.5 < found.high == 1.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "tolerance", "right"),
+    [
+        ("4006381333932", "4006381333931", 0, False),
+        ("4,006,381,333,931", "4006381333931", 0, True),
+        ("0.3", "0.2", 0.1, True),
+        ("0.1", "0.2", 0.1, True),
+        ("0.30001", "0.2", 0.1, False),
+        ("123456789012345678901", "123456789012345678900", 0, False),
+    ],
+)
+def test_numbers_are_compared_as_decimals(tmp_path, answer, reference, tolerance, right):
+    rows = write(tmp_path, [{"output": answer, "reference": reference}])
+    assert tunewise.score(rows, "numeric", options={"tolerance": tolerance}).quality.estimate == float(right)

@@ -8,6 +8,7 @@ import pytest
 
 from tunewise.errors import DataError, SettingError
 from tunewise.progress import Silent
+from tunewise.rungs.guard_symptoms import refuse_unreadable_text
 from tunewise.training import checkpoints
 from tunewise.training.guard import Guard, GuardSpec
 from tunewise.training.guard_items import gather_items
@@ -241,3 +242,36 @@ def test_what_the_base_makes_of_items_is_kept_and_found(tiny, spec, tmp_path):
     assert reader.read(asked, kept) == first
     with pytest.raises(AttributeError):
         reader.read(asked, kept, find=False)
+
+
+def test_items_that_are_cut_are_told_and_one_that_cannot_be_read_stops_before_the_first_step(
+    tiny, questions, tmp_path
+):
+    from tunewise.models import weights
+
+    tokenizer = weights.load_tokenizer(tiny)
+    lines = (questions / "one.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    rows[3]["question"] = " ".join([rows[3]["question"]] * 20)
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    names = [str(tmp_path / "long.jsonl"), *(str(questions / f"{name}.jsonl") for name in ("two", "three"))]
+    state = {"used": ["long", "two", "three"], "items": 60}
+    guard = Guard(GuardSpec(gather_items(names, None)), tmp_path / "guard.json", 8, "lora", Silent())
+    guard.state = dict(state)
+    [note] = guard._refuse_unreadable(tokenizer, 64)
+    assert note.startswith("1 of 90 items of long are longer than the 64 tokens of the context window")
+    rows[5]["choices"][0] = " ".join(["word"] * 90)
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    guard = Guard(GuardSpec(gather_items(names, None)), tmp_path / "guard.json", 8, "lora", Silent())
+    guard.state = dict(state)
+    with pytest.raises(DataError, match=r"an ending has .* tokens, the model holds 64"):
+        guard._refuse_unreadable(tokenizer, 64)
+
+
+def test_running_text_that_cannot_be_read_is_told_before_training(tmp_path):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "book.txt").write_bytes("Caf\xe9".encode("latin-1"))
+    with pytest.raises(DataError, match=r"book\.txt: expected UTF-8"):
+        refuse_unreadable_text(tmp_path)
+    (tmp_path / "none").mkdir()
+    refuse_unreadable_text(tmp_path / "none")

@@ -112,12 +112,13 @@ def _form(task: "Task", rows: tuple[Any, ...]) -> tuple[bool, str] | None:
 def data_of_task(task: "Task", parts: "Parts", declared_rows: int | None) -> Data:
     """What the rows of a task say beyond their number."""
     rows = (*parts.train, *parts.selection, *parts.certification)
+    items = len({parts.units.get(row.key, row.key) for row in parts.certification})
     answers = Counter(json.dumps(row.references[0], sort_keys=True, default=str) for row in rows)
     return Data(
         rows=len(rows),
-        certification=len(parts.certification),
+        certification=items,
         target=task.target,
-        provable=_provable(task, len(parts.certification)),
+        provable=_provable(task, items),
         clusters=parts.clusters,
         commonest=answers.most_common(1)[0][1] / len(rows) if rows else None,
         declared_rows=declared_rows,

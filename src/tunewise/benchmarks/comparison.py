@@ -1,7 +1,7 @@
 """Two models on the same items: what the second lost, paired, with intervals. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tunewise.benchmarks.figures import (
@@ -144,4 +144,9 @@ def pooled(outcomes: Mapping[str, tuple[Sequence[int], Sequence[int]]]) -> Compa
     """All 0/1 items of all benchmarks as one: every item counts the same. None without any."""
     one = [value for first, _ in outcomes.values() for value in first]
     other = [value for _, second in outcomes.values() for value in second]
-    return compare_rights("pooled", "main figure of each", one, other) if one else None
+    if not one:
+        return None
+    why = "benchmarks have chance levels of their own"
+    return replace(
+        compare_rights("pooled", "main figure of each", one, other), above_chance=UNDEFINED, why=why
+    )

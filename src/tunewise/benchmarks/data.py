@@ -77,8 +77,8 @@ def rows_of(
     if not found:
         expected = " or ".join(str(folder / pattern) if folder else pattern for pattern in files.patterns)
         raise DataError(
-            f"{folder}: the rows{what} are not there; expected {expected}. Put the file there, or leave out "
-            "--data to read them from the hub"
+            f"{folder}: the rows{what} are not there; expected {expected}. Put the file there, or name no "
+            "folder to have them read from the hub"
         )
     return list(islice((row for path in found for row in file_rows(path)), limit))
 

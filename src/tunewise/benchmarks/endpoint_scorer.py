@@ -22,7 +22,8 @@ from tunewise.benchmarks.scorer import Outcome
 from tunewise.benchmarks.scores import Scored
 from tunewise.errors import DoorError, SettingError
 from tunewise.models.chat_format import ROUTE, completions_url, shortened
-from tunewise.models.endpoint import EndpointDoor, find_key
+from tunewise.models.connection import find_key
+from tunewise.models.endpoint import EndpointDoor
 from tunewise.task import EndpointSpec
 
 ATTEMPTS = 4
@@ -48,6 +49,7 @@ class EndpointScorer:
         self.transport = transport
         self.proved = False
         self.names_first_choices = False  # known once proved
+        self.refused = ""  # the last refusal, in the server's words
 
     @property
     def door(self) -> EndpointDoor:
@@ -89,10 +91,12 @@ class EndpointScorer:
         """Ask for one short prompt's log-probabilities. Raises NotOffered where they do not come."""
         tokens = self.tokens_of("One, two, three")
         if not any(value is not None for _, _, value, _ in tokens):
+            said = f" It answered {self.refused}" if self.refused else ""
             raise NotOffered(
-                f"{self.url}: this endpoint gives no log-probabilities of a prompt (asked with echo and "
-                "logprobs), which scoring endings needs. Only ifeval can be measured there; for the others "
-                "give local weights, or a server that offers them (vLLM's /v1/completions does)."
+                f"{self.url}: no log-probabilities of a prompt came for the model '{self.spec.name}' (asked "
+                f"with echo and logprobs), which scoring endings needs.{said} If the name is right, only "
+                "ifeval can be measured there; for the others give local weights, or a server that offers "
+                "them (vLLM's /v1/completions does)."
             )
         self.names_first_choices = any(first is not None for *_, first in tokens)
         self.proved = True
@@ -122,6 +126,7 @@ class EndpointScorer:
                 "echo": True}  # fmt: skip
         reply = self.posted(body)
         if reply.status_code in REFUSED:
+            self.refused = f"HTTP {reply.status_code}: {shortened(reply.text)}"
             return []
         if reply.status_code != 200:
             raise DoorError(f"{self.url}: HTTP {reply.status_code}: {shortened(reply.text)}")

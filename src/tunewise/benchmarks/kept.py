@@ -7,11 +7,14 @@ weights, adapters, prompts or tokenizers never find an older score. Losing the f
 
 import hashlib
 import json
+import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tunewise.database import connect, failures_in_words, make_folder, transaction
+from tunewise.errors import SettingError, StoreError
 from tunewise.models.embedded import cache_folder
 from tunewise.models.token_trees import Question
 
@@ -36,8 +39,11 @@ class KeptScores:
         self.place = place or cache_folder() / "scores.sqlite"
 
     def find(self, questions: Sequence[Question]) -> dict[int, Value]:
-        """What is known, by the question's number. Raises StoreError when the file is damaged."""
-        if not self.place.is_file():
+        """What is known, by the question's number; nothing where the folder cannot be written (SQLite must).
+
+        Raises StoreError when the file is damaged.
+        """
+        if not self.place.is_file() or not os.access(self.place.parent, os.W_OK):
             return {}
         keys = [key(question) for question in questions]
         known: dict[str, Value] = {}
@@ -52,14 +58,15 @@ class KeptScores:
         return {number: known[item] for number, item in enumerate(keys) if item in known}
 
     def keep(self, questions: Sequence[Question], values: Sequence[Value]) -> None:
-        """Remember scores. Raises StoreError when the folder cannot be written."""
-        make_folder(self.place.parent)
+        """Remember scores, where the folder can be written: what is not remembered only costs time again."""
         rows = [
             (self.model, key(question), json.dumps([list(logprobs), list(greedy)]))
             for question, (logprobs, greedy) in zip(questions, values, strict=True)
         ]
-        with failures_in_words(self.place), closing(self.place) as file, transaction(file):
-            file.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", rows)
+        with suppress(StoreError, SettingError):
+            make_folder(self.place.parent)
+            with failures_in_words(self.place), closing(self.place) as file, transaction(file):
+                file.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", rows)
 
 
 class closing:

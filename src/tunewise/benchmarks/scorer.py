@@ -14,6 +14,9 @@ from tunewise.benchmarks.scores import Scored, scored
 from tunewise.errors import WorldError
 from tunewise.models import weights
 from tunewise.models.local import LocalDoor
+from tunewise.models.token_trees import Question
+
+PART = 1000  # items that are read before they are kept: a run that is stopped loses at most these
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +65,30 @@ class LocalScorer:
         missing = [number for number in range(len(items)) if number not in known]
         if missing:
             loading = self._load()
-            asked = [encoded.questions[number] for number in missing]
-            base = len(known)
-            readings = self._reader.read(
-                asked, (lambda done: told(base + done, len(items))) if told else None
-            )
-            values = [(reading.logprobs, reading.greedy) for reading in readings]
-            refuse_no_numbers(str(self.door.adapter or self.door.folder), values)
-            if self.kept:
-                self.kept.keep(asked, values)
-            known |= dict(zip(missing, values, strict=True))
+            size = PART if self.kept else len(missing)
+            for begin in range(0, len(missing), size):
+                some = missing[begin : begin + size]
+                values = self._read(
+                    [encoded.questions[number] for number in some], len(known), len(items), told
+                )
+                known |= dict(zip(some, values, strict=True))
         results = []
         for number, (item, question) in enumerate(zip(items, encoded.questions, strict=True)):
             tokens = sum(len(s) - first for s, first in zip(question.sequences, question.firsts, strict=True))
             results.append(scored(item, *known[number], tokens))
         seconds = time.perf_counter() - started - loading
         return Outcome(results, encoded.cut, len(items) - len(missing), seconds)
+
+    def _read(
+        self, asked: Sequence[Question], done: int, all_items: int, told: Callable[[int, int], None] | None
+    ) -> list[Value]:
+        """Values of some questions, kept before they count; ``done`` of ``all_items`` were known before."""
+        say = None if told is None else lambda more: told(done + more, all_items)
+        values = [(reading.logprobs, reading.greedy) for reading in self._reader.read(asked, say)]
+        refuse_no_numbers(str(self.door.adapter or self.door.folder), values)
+        if self.kept:
+            self.kept.keep(asked, values)
+        return values
 
     def _load(self) -> float:
         """Weights in memory; seconds it took."""

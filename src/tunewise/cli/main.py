@@ -5,7 +5,7 @@ import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -211,33 +211,24 @@ def answer(
     from tunewise.inputs import read_inputs
 
     given = read_inputs(inputs, sys.stdin)
-    answers = []
-    for place, (text, (request, found)) in enumerate(
-        zip(
-            (shown for shown, _ in given),
-            answered(
-                run,
-                [asked for _, asked in given],
-                rung=rung,
-                max_usd=max_usd,
-                yes=yes,
-                confirm=_agree_at_terminal,
-            ),
-            strict=True,
-        )
-    ):
-        row = {"input": text, "output": found.text, "status": found.status, "finish": found.finish}
-        if "passages" in request.tag:
-            row["passages"] = request.tag["passages"]
-        if found.error:
-            row["error"] = found.error
-        answers.append(row)
-        if not as_json:
-            print(json_text(row, indent=None), flush=True)
-        elif place % 50 == 49:
-            print(f"{place + 1} of {len(given)} answered", file=sys.stderr)
-    if as_json:
-        print_json(answers)
+    asked = [row for _, row in given]
+    found = answered(run, asked, rung=rung, max_usd=max_usd, yes=yes, confirm=_agree_at_terminal)
+    answers: list[dict[str, Any]] = []
+    try:
+        for (text, _), (request, reply) in zip(given, found, strict=True):
+            row = {"input": text, "output": reply.text, "status": reply.status, "finish": reply.finish}
+            if "passages" in request.tag:
+                row["passages"] = request.tag["passages"]
+            if reply.error:
+                row["error"] = reply.error
+            answers.append(row)
+            if not as_json:
+                print(json_text(row, indent=None), flush=True)
+            elif len(answers) % 50 == 0:
+                print(f"{len(answers)} of {len(given)} answered", file=sys.stderr)
+    finally:
+        if as_json and answers:  # also where a cap or a failure ends it: what came is paid for
+            print_json(answers)
     if any(row["status"] == "errored" for row in answers):
         raise typer.Exit(1)
 
@@ -296,7 +287,7 @@ def _ask_at_terminal(plan: "Plan") -> bool:
         return False
     from tunewise.cli.tables import print_plan
 
-    print_plan(plan)
+    print_plan(plan, to_stderr=True)  # standard output may be on its way to a file
     return typer.confirm("Go on?", default=False, err=True)
 
 

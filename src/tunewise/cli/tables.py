@@ -146,9 +146,9 @@ def number(value: float | None) -> str:
     return "?" if value is None else f"{value:.3f}"
 
 
-def print_plan(plan: "Plan") -> None:
+def print_plan(plan: "Plan", *, to_stderr: bool = False) -> None:
     """Splits, what can be proved, and what each rung would take."""
-    console = Console()
+    console = Console(stderr=to_stderr)
     for line in plan.lines:
         console.print(escape(line), soft_wrap=True)
     table = Table(box=None, pad_edge=False, title="Plan", title_justify="left")

@@ -31,6 +31,9 @@ class Executor(Protocol):
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> "Future[Any]": ...
 
 
+LOST = "attempts without a reply, at most"  # the cost of calls that a priced host may charge for all the same
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request that is not on record, with its identity at the door.
@@ -122,6 +125,8 @@ class Flight:
         first: KeyboardInterrupt | None = None
         if kind is None or not issubclass(kind, KeyboardInterrupt):
             try:
+                if kind is not None and issubclass(kind, DoorError):
+                    self._wait_for_no_attempt()
                 self._wait()
                 return
             except KeyboardInterrupt as came:
@@ -138,14 +143,25 @@ class Flight:
         """What the first interrupt does: no further attempt, and a wait for what is under way."""
         if not self._under_way:
             return
-        if give_up := getattr(self._door, "give_up", None):
-            give_up()  # what only waits for another attempt has no answer to lose
+        self._give_up()
         self._hands.progress.tell(
             "note",
             text="Stopping: waiting for the calls under way, so that no answer is lost. "
             "Interrupt again to leave at once.",
         )
         self._wait()
+
+    def _give_up(self) -> None:
+        """What only waits for its turn or for another attempt has no answer to lose."""
+        if give_up := getattr(self._door, "give_up", None):
+            give_up()
+
+    def _wait_for_no_attempt(self) -> None:
+        """After the door failed as a whole: until the calls under way have ended, none tried again."""
+        self._give_up()
+        self._wait()
+        if go_on := getattr(self._door, "go_on", None):
+            go_on()  # what a run asks beside its rungs may find the door mended
 
     def _abandon(self) -> None:
         """What the second interrupt does: nothing waits any more; what a host may charge is on account."""
@@ -259,7 +275,7 @@ class Flight:
         lost = getattr(error, "unanswered", 0) * max(bounds, default=0.0)
         self._hands.spending.settle(batch.reserved, lost)
         if lost:
-            self._hands.store.record_cost("attempts without a reply, at most", lost, rung=self._rung)
+            self._hands.store.record_cost(LOST, lost, rung=self._rung)
 
     def _recorded(self, batch: _Batch, answers: list[Answer]) -> tuple[Answer, ...]:
         """Count what the answers cost and put them on record. DoorError unless there is one each."""
@@ -271,7 +287,7 @@ class Flight:
         lost = math.fsum(map(lost_cost, batch.asked, answers))
         spending.settle(batch.reserved, lost + math.fsum(map(cost_of, batch.asked, answers)))
         if lost:
-            self._hands.store.record_cost("attempts without a reply, at most", lost, rung=self._rung)
+            self._hands.store.record_cost(LOST, lost, rung=self._rung)
         dearest[door.fingerprint] = max(
             [dearest.get(door.fingerprint, 0.0), *(a.usd or 0.0 for a in answers)]
         )

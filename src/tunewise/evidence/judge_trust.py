@@ -1,7 +1,8 @@
 """Whether a judge may decide: its agreement with people, and what moves it that should not.
 
-Trusted: at least 50 labelled answers, Cohen's kappa of at least 0.6 ("substantial" in Landis & Koch,
-Biometrics 33, 1977, p. 165), and the lower end of its two-sided 90 % interval at least 0.4 ("moderate").
+Trusted: at least 50 labelled answers, 10 of each kind, Cohen's kappa of at least 0.6 ("substantial" in
+Landis & Koch, Biometrics 33, 1977, p. 165), and the lower end of its two-sided 90 % interval at least 0.4
+("moderate").
 """
 
 from collections import Counter
@@ -13,6 +14,7 @@ from tunewise.evidence.agreement import Agreement, agreement
 from tunewise.evidence.judge import Judge, Judgement, Labelled, Probe
 
 FEWEST_LABELS = 50
+FEWEST_OF_A_CLASS = 10  # below, agreement on the rarer kind is chance: one bad answer, caught, would do
 KAPPA, KAPPA_LOW = 0.6, 0.4
 PROBED = 30  # labelled answers that each probe asks again
 CLASSES = ("0", "1", "none")  # what was said of an answer; "none": the judge gave no verdict
@@ -73,8 +75,10 @@ def judge_trust(
 ) -> Trust:
     """Ask the judge about every labelled answer, and about the first 30 three times more.
 
-    An answer that the judge gave no verdict on disagrees with any label.
+    An answer that the judge gave no verdict on disagrees with any label. The same answer to the same input
+    counts once, with its first label, whichever rungs gave it: the judge says the same of each.
     """
+    labels = list({(row.item.input, row.item.output): row for row in reversed(labels)}.values())[::-1]
     items = [row.item for row in labels]
     tell(f"asking the judge about {len(items)} labelled answers")
     said = judge.read(items)
@@ -119,6 +123,13 @@ def _reasons(found: Agreement) -> list[str]:
     reasons = []
     if found.n < FEWEST_LABELS:
         reasons.append(f"{found.n} answers are labelled by people; it takes {FEWEST_LABELS}")
+    for name, said in zip(found.classes, found.confusion, strict=True):
+        if name in CLASSES[:2] and 0 < sum(said) < FEWEST_OF_A_CLASS:
+            kind = "right" if name == "1" else "wrong"
+            reasons.append(
+                f"people call {sum(said)} of these answers {kind}; it takes {FEWEST_OF_A_CLASS} of each kind "
+                "to know what the judge makes of them"
+            )
     if found.kappa is None or found.kappa_low is None:
         if found.n:
             reasons.append(f"its agreement with people is undefined: {found.why}")

@@ -4,6 +4,7 @@ A limit holds when at least 95 % of calls keep it, tested against 93 % by the ex
 ``sequential.py``, at the rung's own false-*meets* budget.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -124,36 +125,47 @@ def probe_from(plain: dict[str, Any]) -> Probe:
 
 
 def read_limits(
-    calls: Sequence[ProbeCall], latency_ms: float | None, usd: float | None, alpha: float
+    calls: Sequence[ProbeCall],
+    latency_ms: float | None,
+    usd: float | None,
+    alpha: float,
+    most: int = MOST_CALLS,
 ) -> tuple[LimitResult, ...]:
     """What calls, in order, say of each limit that is set; ``not_proved`` while a test could go on.
+
+    most: how many calls there can be.
 
     A failed call is tried both ways (kept, not kept). A call without a price leaves a cost limit unproved.
     """
     found = []
     if latency_ms is not None:
         times = [None if c.seconds is None else 1000 * c.seconds for c in calls]
-        found.append(_read("latency", times, latency_ms, alpha, None))
+        found.append(_read("latency", times, latency_ms, alpha, None, most))
     if usd is not None:
         priced = [c.usd for c in calls]
         why = why_no_usd((c.usd, c.tokens_in) for c in calls if c.seconds is not None)
-        found.append(_read("cost", priced, usd, alpha, why))
+        found.append(_read("cost", priced, usd, alpha, why, most))
     return tuple(found)
 
 
-def settled(limits: Sequence[LimitResult], calls: int) -> bool:
+def fewest_calls(alpha: float) -> int:
+    """Calls, all within a limit, below which it cannot be proved: 0.93^n must not exceed ``alpha``."""
+    return math.ceil(math.log(alpha) / math.log(SHARE - TOLERANCE))
+
+
+def settled(limits: Sequence[LimitResult], calls: int, most: int = MOST_CALLS) -> bool:
     """Whether more calls are pointless: all limits are decided, one fails, or none may follow."""
-    if calls >= MOST_CALLS or any(limit.verdict == "falls_short" for limit in limits):
+    if calls >= most or any(limit.verdict == "falls_short" for limit in limits):
         return True
     return all(limit.verdict == "meets" or limit.why is not None for limit in limits)
 
 
 def _read(
-    name: Name, figures: Sequence[float | None], limit: float, alpha: float, why: str | None
+    name: Name, figures: Sequence[float | None], limit: float, alpha: float, why: str | None, most: int
 ) -> LimitResult:
     if why is not None:
         return LimitResult(name, limit, "not_proved", None, len(figures), None, alpha, why)
-    test = ExactTest(SHARE, TOLERANCE, alpha, ALPHA_SHORT, looks_for(MOST_CALLS))
+    test = ExactTest(SHARE, TOLERANCE, alpha, ALPHA_SHORT, looks_for(most))
     outcomes = [
         Outcome(
             example="",

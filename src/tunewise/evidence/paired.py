@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 POWER = 0.80
 RESAMPLES = 9999
-FEWEST_FOR_BOOTSTRAP = 10  # units; below, the betting interval, which is valid at any n
+FEWEST_FOR_BOOTSTRAP = 10  # units that differ; below, the betting interval, which is valid at any n
 MOST_ITEMS = 1_000_000  # a larger "N more" is no advice
 
 
@@ -93,8 +93,9 @@ def compare_graded(a: Sequence[float], b: Sequence[float], margin: float, seed: 
     """Compare values in [0, 1] of the same units, at least one, by the mean of their differences.
 
     The interval is the BCa bootstrap of the differences (Efron 1987, JASA 82; 9,999 resamples from
-    ``seed``). With fewer than 10 units, or when all differences are the same, a bootstrap says nothing, and
-    the betting interval stands in. better: low > 0; worse: high < 0; not worse: low > -margin.
+    ``seed``). With fewer than 10 units that differ, or when all differences are the same, a bootstrap says
+    too much (three gains among ties would do), and the betting interval stands in. better: low > 0; worse:
+    high < 0; not worse: low > -margin.
     """
     if not a or len(a) != len(b):
         raise ValueError("pairs are needed, at least one")
@@ -156,7 +157,7 @@ def tango(only_a: int, only_b: int, n: int, level: float = LEVEL) -> tuple[float
 
 def difference_interval(differences: Floats, seed: int) -> tuple[float, float, str]:
     """Interval of the mean of differences in [-1, 1], and how it was found."""
-    if len(differences) >= FEWEST_FOR_BOOTSTRAP and np.ptp(differences) > 0:
+    if np.count_nonzero(differences) >= FEWEST_FOR_BOOTSTRAP and np.ptp(differences) > 0:
         found: Any = bootstrap(
             (differences,),
             np.mean,

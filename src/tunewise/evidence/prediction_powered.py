@@ -83,13 +83,13 @@ def read_powered(found: Powered, target: float, tolerance: float) -> Verdict:
     """The verdict at fixed n: the same zone as the sequential tests', read from the two bounds.
 
     ``meets`` rejects p <= target - tolerance, ``falls_short`` rejects p >= min(target + tolerance,
-    (1 + target) / 2). ``not_proved`` where neither, or, within the zone, both are rejected.
+    (1 + target) / 2); where both are rejected, within the zone, it meets. ``not_proved`` where neither is.
     """
     meets = found.low > target - tolerance
     short = found.high < min(target + tolerance, (1 + target) / 2)
-    if meets and not short:
+    if meets:
         return "meets"
-    return "falls_short" if short and not meets else "not_proved"
+    return "falls_short" if short else "not_proved"
 
 
 def more_labels(found: Powered, target: float, tolerance: float, alpha: float) -> int | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 
-from tunewise.evidence.flight import Asked, Hands, cost_of, lost_cost
+from tunewise.evidence.flight import LOST, Asked, Hands, cost_of, lost_cost
 from tunewise.evidence.limits import ProbeCall
 from tunewise.models.door import Answer, Door, Request
 from tunewise.spending import upper_bound
@@ -35,6 +35,7 @@ class Prober:
         self._concurrency = concurrency
         self._under_way: dict[Future[tuple[Answer, float]], tuple[int, Asked, float]] = {}
         self._done: dict[int, ProbeCall] = {}
+        self._raised: list[BaseException] = []
 
     def warm_up(self, requests: Sequence[Request]) -> None:
         """Send these and forget their times."""
@@ -42,7 +43,7 @@ class Prober:
 
     def send(self, requests: Sequence[Request], enough: Callable[[Sequence[ProbeCall]], bool]) -> Sent:
         """Send up to all requests, in order, until ``enough`` of the first n answered says so."""
-        self._done = {}
+        self._done, self._raised = {}, []
         started, place, stop = time.monotonic(), 0, False
         try:
             while self._under_way or (not stop and place < len(requests)):
@@ -50,10 +51,12 @@ class Prober:
                     self._submit(place, requests[place])
                     place += 1
                 self._land()
-                stop = stop or enough(self._prefix())
+                stop = stop or bool(self._raised) or enough(self._prefix())
         finally:
             while self._under_way:
                 self._land()
+        if self._raised:
+            raise self._raised[0]
         return Sent(self._prefix(), time.monotonic() - started)
 
     def _prefix(self) -> tuple[ProbeCall, ...]:
@@ -77,8 +80,9 @@ class Prober:
             place, asked, reserved = self._under_way.pop(future)
             raised = future.exception()
             if raised is not None:
-                self._hands.spending.settle(reserved, 0.0)
-                raise raised
+                self._settle_failed(asked, raised, reserved)
+                self._raised.append(raised)
+                continue
             answer, seconds = future.result()
             self._record(asked, replace(answer, seconds=seconds), reserved)
             failed = answer.status == "errored"
@@ -91,11 +95,18 @@ class Prober:
                 first_token_s=answer.first_token_s,
             )
 
+    def _settle_failed(self, asked: Asked, error: BaseException, reserved: float) -> None:
+        """What a host may charge for attempts that it never answered; the call itself is not on record."""
+        lost = getattr(error, "unanswered", 0) * (asked.upper_usd or 0.0)
+        self._hands.spending.settle(reserved, lost)
+        if lost:
+            self._hands.store.record_cost(LOST, lost, rung=self._rung)
+
     def _record(self, asked: Asked, answer: Answer, reserved: float) -> None:
         hands, lost = self._hands, lost_cost(asked, answer)
         hands.spending.settle(reserved, lost + cost_of(asked, answer))
         if lost:
-            hands.store.record_cost("attempts without a reply, at most", lost, rung=self._rung)
+            hands.store.record_cost(LOST, lost, rung=self._rung)
         call = Call(
             key=asked.key,
             answer=answer,

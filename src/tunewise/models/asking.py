@@ -71,9 +71,8 @@ def _answer(door: Door, batch: Sequence[Request], spending: Spending, reserved: 
 
 
 def _cost(door: Door, request: Request, answer: Answer) -> float:
-    """What an answer cost in USD, at most where the host does not say; a call that failed is not charged."""
+    """What an answer cost in USD, at most where the host does not say."""
     if door.price is None:
         return 0.0
     most = upper_bound(door.price, request)
-    usd = answer.usd if answer.usd is not None else 0.0 if answer.status == "errored" else most
-    return usd + answer.unanswered * most
+    return (most if answer.usd is None else answer.usd) + answer.unanswered * most

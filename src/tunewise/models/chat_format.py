@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from tunewise.errors import DoorError, SettingError
-from tunewise.models.door import Answer, Finish, Price, Request
+from tunewise.models.door import Answer, Finish, Price, Request, without_thoughts
 
 ROUTE = "/chat/completions"
 VERSION = re.compile(r"/v\d+[a-z0-9]*(/|$)")
@@ -52,21 +53,57 @@ def _split(endpoint: str) -> SplitResult:
     return parts
 
 
-def chat_body(model: str, request: Request, limit_key: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What a host takes: the name of the limit of an answer's tokens, and whether a temperature."""
+
+    limit_key: str = "max_tokens"
+    takes_temperature: bool = True
+
+
+def chat_body(model: str, request: Request, dialect: Dialect) -> dict[str, Any]:
     """The JSON body of one request. A seed is sent only where something is drawn (temperature above 0)."""
     decoding = request.decoding
     body: dict[str, Any] = {
         "model": model,
         "messages": [{"role": m.role, "content": m.content} for m in request.messages],
-        "temperature": decoding.temperature,
-        limit_key: decoding.max_new_tokens,
+        dialect.limit_key: decoding.max_new_tokens,
     }
+    if dialect.takes_temperature:
+        body["temperature"] = decoding.temperature
     if decoding.temperature > 0:
         body["seed"] = decoding.seed
     if request.grammar is not None and request.grammar.kind == "json_schema":
         named = {"name": "answer", "schema": json.loads(request.grammar.source), "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": named}
     return body
+
+
+def dialect_asked_for(said: str, dialect: Dialect) -> Dialect | None:
+    """What a host that turned a request down wants instead (reasoning models do); None where it says nothing.
+
+    "Unsupported parameter: 'max_tokens' ... Use 'max_completion_tokens' instead"; "Unsupported value:
+    'temperature' does not support 0 with this model. Only the default (1) value is supported".
+    """
+    if dialect.limit_key == "max_tokens" and "max_completion_tokens" in said:
+        return replace(dialect, limit_key="max_completion_tokens")
+    if dialect.takes_temperature and "temperature" in said and "support" in said.lower():
+        return replace(dialect, takes_temperature=False)
+    return None
+
+
+def is_filtered(body: object) -> bool:
+    """Whether an error says that a content filter turned the request down.
+
+    Azure: code ``content_filter``; OpenAI: ``content_policy_violation``; OpenRouter: 403 with the flagged
+    input or the reasons under ``metadata``.
+    """
+    error = body.get("error") if isinstance(body, Mapping) else None
+    if not isinstance(error, Mapping):
+        return False
+    metadata = error.get("metadata")
+    flagged = isinstance(metadata, Mapping) and bool(metadata.keys() & {"flagged_input", "reasons"})
+    return flagged or error.get("code") in ("content_filter", "content_policy_violation")
 
 
 def read_answer(body: object, *, price: Price | None, seconds: float, where: str) -> Answer:
@@ -101,7 +138,7 @@ def read_answer(body: object, *, price: Price | None, seconds: float, where: str
     if price is not None and tokens_in is not None and tokens_out is not None:
         usd = price.of(tokens_in, tokens_out, cached_in or 0)
     return Answer(
-        text=text or (str(refusal) if refusal else ""),
+        text=without_thoughts(text or "") or (str(refusal) if refusal else ""),
         status="refused" if refused else "ok",
         finish=FINISHES.get(reason, "other") if isinstance(reason, str) else "other",
         tokens_in=tokens_in,
@@ -113,7 +150,11 @@ def read_answer(body: object, *, price: Price | None, seconds: float, where: str
 
 
 def read_usage(usage: object) -> tuple[int | None, int | None, int | None]:
-    """Prompt, cached and answer tokens of a ``usage`` object; None for each that is absent or no count."""
+    """Prompt, cached and answer tokens of a ``usage`` object; None for each that is absent or no count.
+
+    Some hosts leave a model's reasoning out of ``completion_tokens`` and charge for it: where the total says
+    more, what is not the prompt counts as answer.
+    """
     if not isinstance(usage, Mapping):
         return None, None, None
     tokens_in = _count(usage.get("prompt_tokens"))
@@ -121,7 +162,10 @@ def read_usage(usage: object) -> tuple[int | None, int | None, int | None]:
     cached_in = _count(details.get("cached_tokens")) if isinstance(details, Mapping) else None
     if cached_in is not None and (tokens_in is None or cached_in > tokens_in):
         cached_in = None
-    return tokens_in, cached_in, _count(usage.get("completion_tokens"))
+    tokens_out, total = _count(usage.get("completion_tokens")), _count(usage.get("total_tokens"))
+    if tokens_in is not None and tokens_out is not None and total is not None:
+        tokens_out = max(tokens_out, total - tokens_in)
+    return tokens_in, cached_in, tokens_out
 
 
 def _count(value: object) -> int | None:
@@ -151,11 +195,16 @@ def error_in(body: object) -> tuple[int | None, str | None, str] | None:
 
     Read are ``error`` (OpenAI, llama.cpp, Ollama), ``detail`` (FastAPI: `transformers serve`) and a reply
     that is an error itself (older vLLM). Routers (OpenRouter) send the error of the host behind them with
-    status 200 and the status in ``code``.
+    status 200 and the status in ``code``, or in the choice that it ended.
     """
     if not isinstance(body, Mapping):
         return None
-    error = body.get("error") or body.get("detail") or (body if body.get("object") == "error" else None)
+    error = (
+        failed_choice(body)
+        or body.get("error")
+        or body.get("detail")
+        or (body if body.get("object") == "error" else None)
+    )
     if not error:
         return None
     if not isinstance(error, Mapping):
@@ -168,6 +217,17 @@ def error_in(body: object) -> tuple[int | None, str | None, str] | None:
         kind if isinstance(kind, str) else None,
         message if isinstance(message, str) else json.dumps(error, ensure_ascii=False),
     )
+
+
+def failed_choice(body: object) -> object:
+    """The error that ended the first choice of a reply, whatever had been written by then; None without."""
+    choices = body.get("choices") if isinstance(body, Mapping) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, Mapping):
+        return None
+    if choice.get("error"):
+        return choice["error"]
+    return "the host ended the answer with an error" if choice.get("finish_reason") == "error" else None
 
 
 def retry_after_s(header: str | None, now: datetime | None = None) -> float | None:

@@ -5,7 +5,8 @@ No torch and no network here: this file holds only the shapes that pass through 
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -159,6 +160,32 @@ class Door(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def without_thoughts(text: str) -> str:
+    """An answer without the reasoning before it, where a model writes that into its text.
+
+    ``<think>...</think>`` at the beginning, or all up to ``</think>`` where the template has opened it. A
+    server that keeps reasoning apart has taken it out already. Reasoning that was cut off stays: there is no
+    answer behind it.
+    """
+    thoughts, closed, answer = text.partition("</think>")
+    opened = thoughts.lstrip().startswith("<think>")
+    return answer.lstrip() if closed and (opened or "<think>" not in thoughts) else text
+
+
+@contextmanager
+def unpriced(door: Door) -> Iterator[None]:
+    """Within it a door to weights on a machine with a price gives answers without one."""
+    rate = getattr(door, "usd_per_hour", None)
+    if rate is None:
+        yield
+        return
+    door.usd_per_hour = None  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        door.usd_per_hour = rate  # type: ignore[attr-defined]
 
 
 def grammars_of(door: Door) -> frozenset[GrammarKind]:

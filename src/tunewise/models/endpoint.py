@@ -1,10 +1,8 @@
 """The door to any OpenAI-compatible server: vLLM, llama.cpp, Ollama, `transformers serve`, hosted ones."""
 
 import hashlib
-import ipaddress
 import json
 import math
-import os
 import re
 import threading
 import time
@@ -17,21 +15,25 @@ import httpx
 import tenacity
 
 from tunewise.data import Message
-from tunewise.errors import DoorError, SettingError
+from tunewise.errors import DoorError
 from tunewise.models.chat_format import (
+    Dialect,
     chat_body,
     completions_url,
+    dialect_asked_for,
     error_in,
+    failed_choice,
+    is_filtered,
     read_answer,
     retry_after_s,
     shortened,
 )
+from tunewise.models.connection import find_key, open_client
 from tunewise.models.door import Answer, GrammarKind, Price, Request
-from tunewise.models.limiter import AdaptiveLimit
+from tunewise.models.limiter import AdaptiveLimit, GivenUp
 from tunewise.models.streaming import post_streamed
 from tunewise.task import EndpointSpec
 
-CONNECT_TIMEOUT_S = 10.0
 # So many errored answers one after the other are a fault of the door, not of single requests.
 ERRORS_IN_A_ROW = 8
 ERRORS_AT_FIRST = 2  # while it has never answered, and turned nothing down either
@@ -78,8 +80,8 @@ class _Trouble(Exception):
         self.attempts, self.fatal, self.wait_s, self.unanswered = attempts, fatal, wait_s, unanswered
 
 
-class _GivenUp(Exception):
-    """The door was given up while a request waited for another attempt."""
+class _Filtered(Exception):
+    """A content filter turned this one request down."""
 
 
 class _Rejected(Exception):
@@ -113,7 +115,7 @@ class EndpointDoor:
         self._where = f"{parts.scheme}://{parts.netloc}{parts.path}"
         self._key_source, key = find_key(spec.api_key_env, parts.hostname or "", parts.scheme)
         self._model = spec.name
-        self._limit_key = "max_tokens"
+        self._dialect = Dialect()
         self._answered = False
         self._streams = True
         self._errors_in_a_row = 0
@@ -122,7 +124,7 @@ class EndpointDoor:
         self._told_at = -math.inf
         self.tell = tell
         self._limit = AdaptiveLimit(spec.concurrency)
-        self._client = _client(spec, key, loopback=_is_loopback(parts.hostname or ""), transport=transport)
+        self._client = open_client(spec, key, parts.hostname or "", transport)
         first_s, longest_s = self._patience.first_s, self._patience.longest_s
         self._backoff = tenacity.wait_exponential(first_s, longest_s) + tenacity.wait_random(0, first_s)
         self._retrying = tenacity.Retrying(
@@ -168,17 +170,30 @@ class EndpointDoor:
     def give_up(self) -> None:
         """Make no attempt again: requests that wait for one end at once, those under way when they return."""
         self._given_up.set()
+        self._limit.give_up()
+
+    def go_on(self) -> None:
+        """Take requests again, after ``give_up``."""
+        self._given_up.clear()
+        self._limit.go_on()
 
     def _answer_one(self, request: Request, stream: bool = False) -> Answer:
         lost: list[_Trouble] = []
         try:
             answer = self._retrying(self._attempt, request, lost, stream)
-        except _GivenUp:
-            said = "given up while it waited for another attempt"
-            return Answer("", status="errored", finish="other", error=said, unanswered=len(lost))
+        except GivenUp:
+            said = "given up while it waited for its turn or for another attempt"
+            usd = None if self.price is None else 0.0
+            return Answer("", status="errored", finish="other", error=said, unanswered=len(lost), usd=usd)
         except _Rejected as error:
             self._answered = True  # what turns a request down is there
-            return self._errored(str(error), len(lost), ERRORS_IN_A_ROW)
+            return self._errored(str(error), len(lost), ERRORS_IN_A_ROW, charged=False)
+        except _Filtered as error:
+            self._answered = True
+            usd = None if self.price is None else 0.0
+            return Answer(
+                "", status="refused", finish="other", error=str(error), unanswered=len(lost), usd=usd
+            )
         except DoorError as error:
             error.unanswered = len(lost)
             raise
@@ -189,13 +204,18 @@ class EndpointDoor:
                 )
                 raise DoorError(f"{said} again.", unanswered=len(lost)) from None
             most = ERRORS_IN_A_ROW if self._answered else ERRORS_AT_FIRST
-            return self._errored(str(trouble), max(0, len(lost) - 1), most)
+            return self._errored(str(trouble), len(lost), most)
         with self._count:
             self._answered = True
             self._errors_in_a_row = 0
         return replace(answer, unanswered=len(lost)) if lost else answer
 
-    def _errored(self, message: str, unanswered: int, most: int) -> Answer:
+    def _errored(self, message: str, unanswered: int, most: int, charged: bool = True) -> Answer:
+        """An errored answer, or the DoorError of the last of ``most`` in a row.
+
+        unanswered: attempts that a host may charge for. charged: the last of them counts as the answer's own
+        cost, which is not known; a request that was turned down costs nothing.
+        """
         with self._count:
             self._errors_in_a_row += 1
             in_a_row = self._errors_in_a_row
@@ -205,7 +225,10 @@ class EndpointDoor:
                 f"the last one with: {message}",
                 unanswered=unanswered,
             )
-        return Answer("", status="errored", finish="other", error=message, unanswered=unanswered)
+        free = self.price is not None and not (charged and unanswered)
+        before = max(0, unanswered - 1) if charged else unanswered
+        usd = 0.0 if free else None
+        return Answer("", status="errored", finish="other", error=message, unanswered=before, usd=usd)
 
     def _attempt(self, request: Request, lost: list[_Trouble], stream: bool) -> Answer:
         """One attempt; when it was sent and not answered, ``lost`` grows by what became of it."""
@@ -217,18 +240,19 @@ class EndpointDoor:
             raise
 
     def _sent(self, request: Request, stream: bool) -> Answer:
-        """Send the request once; again where the host wants the limit under its newer name, or no stream."""
-        limit_key = self._limit_key
-        response, seconds, first_s = self._post(request, limit_key, stream)
-        if response.status_code == 400 and limit_key == "max_tokens" and _wants_newer_limit(response):
-            response, seconds, first_s = self._post(request, "max_completion_tokens", stream)
-            if response.status_code != 400:
-                self._limit_key = "max_completion_tokens"
+        """Send the request once; again where the host wants parameters otherwise, or no stream."""
+        dialect = self._dialect
+        response, seconds, first_s = self._post(request, dialect, stream)
+        while response.status_code == 400 and (asked := dialect_asked_for(response.text, dialect)):
+            dialect = asked
+            response, seconds, first_s = self._post(request, dialect, stream)
+        if dialect != self._dialect and response.status_code != 400:
+            self._learn(dialect)
         if stream and response.status_code in (400, 422) and "stream" in response.text:
             self._streams = False
-            response, seconds, first_s = self._post(request, self._limit_key, False)
+            response, seconds, first_s = self._post(request, dialect, False)
         body = _json(response)
-        if response.status_code != 200 or (error_in(body) and not _has_choices(body)):
+        if response.status_code != 200 or failed_choice(body) or (error_in(body) and not _has_choices(body)):
             self._raise_failure(response, body)
         if body is None:
             kind = response.headers.get("content-type", "no content type")
@@ -241,11 +265,19 @@ class EndpointDoor:
             self._streams = False  # without tokens there is no cost, which matters more
         return replace(answer, first_token_s=first_s)
 
+    def _learn(self, dialect: Dialect) -> None:
+        """Ask in this way from now on; that answers are drawn is told, once."""
+        tells = self.tell is not None and self._dialect.takes_temperature and not dialect.takes_temperature
+        self._dialect = dialect
+        if tells and self.tell is not None:
+            text = f"{self._where}: the host takes no temperature, so answers are drawn at its own"
+            self.tell(text=f"{text}: asked again, it may answer otherwise")
+
     def _post(
-        self, request: Request, limit_key: str, stream: bool
+        self, request: Request, dialect: Dialect, stream: bool
     ) -> tuple[httpx.Response, float, float | None]:
         """The reply, its seconds, and those until its first token where it came as a stream."""
-        body, first_s = chat_body(self._model, request, limit_key), None
+        body, first_s = chat_body(self._model, request, dialect), None
         try:
             with self._limit:
                 started = time.monotonic()
@@ -269,7 +301,9 @@ class EndpointDoor:
         except httpx.DecodingError as error:
             raise DoorError(f"{self._where}: the reply could not be decoded ({_words(error)})") from error
         if response.status_code == 429:
-            self._limit.throttled(started, _asked_wait(response))
+            asked = _asked_wait(response)
+            bounded = None if asked is None else min(asked, self._patience.total_s)
+            self._limit.throttled(started, bounded)
         else:
             self._limit.succeeded()
         return response, seconds, first_s
@@ -281,6 +315,8 @@ class EndpointDoor:
             status = response.status_code
         said = self._without_key(shortened(said))
         message = f"HTTP {status}: {said}" if status else f"the server reported an error: {said}"
+        if is_filtered(body):
+            raise _Filtered(message)
         if status == 401:
             raise DoorError(f"{self._where}: the key was refused (HTTP 401). {self._key_source}")
         if status == 403:
@@ -316,7 +352,7 @@ class EndpointDoor:
 
     def _pause(self, seconds: float) -> None:
         if self._given_up.wait(seconds):
-            raise _GivenUp
+            raise GivenUp
 
     @property
     def _attempts(self) -> int:
@@ -354,54 +390,6 @@ class EndpointDoor:
         return state.idle_for + state.upcoming_sleep > self._patience.total_s
 
 
-def find_key(variable: str | None, host: str, scheme: str) -> tuple[str, str | None]:
-    """Where the key comes from, in words for the message of a refusal, and the key; None: none is sent.
-
-    variable: the name from the task file; when given, it must be set. Raises SettingError when it is not,
-    or when the value cannot stand in a header.
-    """
-    names = [variable] if variable else ["TUNEWISE_API_KEY"]
-    if not variable and scheme == "https" and (host == "openai.com" or host.endswith(".openai.com")):
-        names.append("OPENAI_API_KEY")
-    for name in names:
-        key = os.environ.get(name, "").strip()
-        if not key:
-            continue
-        if not key.isascii() or not key.isprintable():
-            raise SettingError(
-                f"the environment variable {name} holds characters that no key has (a line break, a letter "
-                "outside ASCII); set it to the bare key"
-            )
-        return f"It came from the environment variable {name}", key
-    if variable:
-        raise SettingError(
-            f"the task names the environment variable {variable} for the key (`api_key_env`), but it is not "
-            f"set; run: export {variable}=..."
-        )
-    return f"No key was sent: set {' or '.join(names)} in the environment", None
-
-
-def _client(
-    spec: EndpointSpec, key: str | None, *, loopback: bool, transport: httpx.BaseTransport | None
-) -> httpx.Client:
-    """One pool with as many connections as requests may be under way."""
-    headers = {"accept": "application/json"}
-    if key is not None:
-        headers["authorization"] = f"Bearer {key}"
-    return httpx.Client(
-        headers=headers,
-        timeout=httpx.Timeout(spec.timeout_s, connect=min(CONNECT_TIMEOUT_S, spec.timeout_s), pool=None),
-        limits=httpx.Limits(
-            max_connections=spec.concurrency,
-            max_keepalive_connections=spec.concurrency,
-            keepalive_expiry=30.0,
-        ),
-        # A proxy that serves the outside world cannot reach a server on this machine.
-        trust_env=not loopback,
-        transport=transport,
-    )
-
-
 def _price(spec: EndpointSpec) -> Price | None:
     rates = spec.usd_per_million
     return None if rates is None else Price(rates.input, rates.output, rates.cached_input)
@@ -410,15 +398,6 @@ def _price(spec: EndpointSpec) -> Price | None:
 def _fingerprint(url: str, model: str) -> str:
     text = json.dumps(["endpoint", url, model], ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _trouble(state: tenacity.RetryCallState) -> _Trouble | None:
@@ -440,10 +419,6 @@ def _json(response: httpx.Response) -> object | None:
 
 def _has_choices(body: object) -> bool:
     return isinstance(body, Mapping) and bool(body.get("choices"))
-
-
-def _wants_newer_limit(response: httpx.Response) -> bool:
-    return "max_completion_tokens" in response.text
 
 
 def _words(error: Exception) -> str:

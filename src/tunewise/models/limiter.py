@@ -6,6 +6,10 @@ from collections.abc import Callable
 from types import TracebackType
 
 
+class GivenUp(Exception):
+    """The door was given up while a request waited for its turn or for another attempt."""
+
+
 class AdaptiveLimit:
     """Bounds requests under way: additive increase, multiplicative decrease.
 
@@ -24,6 +28,7 @@ class AdaptiveLimit:
         self._under_way = 0
         self._last_cut = float("-inf")
         self._paused_until = float("-inf")
+        self._given_up = False
         self._changed = threading.Condition()
 
     @property
@@ -33,11 +38,13 @@ class AdaptiveLimit:
 
     def __enter__(self) -> "AdaptiveLimit":
         with self._changed:
-            while True:
+            while not self._given_up:
                 pause = self._paused_until - self._clock()
                 if pause <= 0 and self._has_room():
                     break
                 self._changed.wait(pause if pause > 0 else None)
+            if self._given_up:
+                raise GivenUp
             self._under_way += 1
             if self._has_room():
                 self._changed.notify()
@@ -49,6 +56,17 @@ class AdaptiveLimit:
         with self._changed:
             self._under_way -= 1
             self._changed.notify()
+
+    def give_up(self) -> None:
+        """Nothing starts any more: those that wait end at once with GivenUp."""
+        with self._changed:
+            self._given_up = True
+            self._changed.notify_all()
+
+    def go_on(self) -> None:
+        """Let requests start again."""
+        with self._changed:
+            self._given_up = False
 
     def _has_room(self) -> bool:
         return self._under_way < int(self._limit)

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from tunewise.data import Message
 from tunewise.errors import DataError, DoorError, SettingError
 from tunewise.models import tokens, weights
-from tunewise.models.door import Answer, GrammarKind, Price, Request
+from tunewise.models.door import Answer, GrammarKind, Price, Request, without_thoughts
 from tunewise.models.embedded import file_sha256, need_torch
 from tunewise.models.grammar import GrammarTokens
 from tunewise.models.precision import Precision, best_precision, can_round
@@ -199,7 +199,9 @@ class LocalDoor:
     def _answer(self, prompt: "Prompt", written: "Written", seconds: float, alone: bool) -> Answer:
         kept = written.tokens[:-1] if written.finish == "stop" else written.tokens
         return Answer(
-            text=self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False),
+            text=without_thoughts(
+                self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            ),
             finish=written.finish,
             tokens_in=len(prompt.tokens),
             cached_in=written.cached,

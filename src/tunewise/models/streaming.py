@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from tunewise.models.chat_format import error_in
+from tunewise.models.chat_format import error_in, failed_choice
 
 
 @dataclass(slots=True)
@@ -46,6 +46,8 @@ class Gathered:
         self.usage = event.get("usage") or self.usage
         choices = event.get("choices")
         if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
+            if failed := failed_choice(event):
+                self.error = {"error": failed}
             self._take(choices[0])
 
     def _take(self, choice: Mapping[str, Any]) -> None:

@@ -19,8 +19,17 @@ from typing import Any
 
 from tunewise.errors import DoorError, SettingError, WorldError
 from tunewise.models import quantised_base
+from tunewise.models.chat_template import settled
 from tunewise.models.embedded import cache_folder, embedded_folder, file_sha256
 
+# Settings of a generation config with which the likeliest token is written.
+PLAIN_CHOICE: dict[str, Any] = {
+    "do_sample": False, "temperature": None, "top_p": None, "top_k": None, "min_p": None, "typical_p": None,
+    "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1.0,
+    "encoder_no_repeat_ngram_size": 0, "bad_words_ids": None, "sequence_bias": None, "suppress_tokens": None,
+    "begin_suppress_tokens": None, "forced_bos_token_id": None, "forced_eos_token_id": None,
+    "min_length": 0, "min_new_tokens": None,
+}  # fmt: skip
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -63,7 +72,10 @@ def hub_folder(hub_id: str) -> Path:
         "ignore_patterns": ["*/*", "consolidated*"],
     }
     try:
-        return Path(snapshot_download(hub_id, local_files_only=True, **wanted))
+        folder = Path(snapshot_download(hub_id, local_files_only=True, **wanted))
+        if {path.name for path in folder.iterdir()} & {SINGLE, INDEX, ADAPTER_FILES[0]}:
+            return folder
+        pass_on = f"model {hub_id!r}: the hub's cache here holds no weights of it"  # its tokenizer, perhaps
     except HFValidationError as error:
         raise SettingError(f"model {hub_id!r}: neither a folder here nor a hub id: {error}") from error
     except LocalEntryNotFoundError:
@@ -189,21 +201,36 @@ def stop_as_trained(model: Any, folder: Path) -> None:
         model.generation_config.eos_token_id = sorted(stop_ids(tokenizer, model.generation_config))
 
 
+WINDOW_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")  # GPT-2's kin, MPT
+
+
 def context_window(folder: Path) -> int | None:
     """Tokens that fit into the model, prompt and answer together; None where its config does not say."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    window = config.get(
-        "max_position_embeddings", config.get("text_config", {}).get("max_position_embeddings")
-    )
-    return window if isinstance(window, int) else None
+    text = config.get("text_config") or {}
+    found = [part.get(name) for name in WINDOW_KEYS for part in (config, text)]
+    return next((window for window in found if isinstance(window, int)), None)
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model's folder; nothing is fetched, no code of the model is run."""
+    """The tokenizer of a model's folder, its template ``settled``; nothing is fetched, no code is run."""
     from transformers import AutoTokenizer
 
     with quiet_transformers():
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if isinstance(template := getattr(tokenizer, "chat_template", None), str):
+        tokenizer.chat_template = settled(template)
+    return tokenizer
+
+
+def own_template(folder: Path) -> str | None:
+    """The chat template as the model's maker wrote it; None where there is none, or several."""
+    from transformers import AutoTokenizer
+
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    template = getattr(tokenizer, "chat_template", None)
+    return template if isinstance(template, str) else None
 
 
 def load_model(folder: Path, adapter: Path | None = None, *, merges: bool = True) -> Any:
@@ -236,13 +263,25 @@ def read_model(folder: Path, device: Any, dtype: Any) -> Any:
     weight_files(folder)
     try:
         with quiet_transformers():
-            return AutoModelForCausalLM.from_pretrained(
+            model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
             ).to(device)
+            draw_nothing(model.generation_config)
+            return model
     except (ValueError, OSError, ImportError) as error:
         raise SettingError(f"{folder}: cannot be loaded as a causal language model: {error}") from error
     except RuntimeError as error:
         raise no_room(folder, error) from error
+
+
+def draw_nothing(config: Any) -> None:
+    """Have a generation config ask for the likeliest token alone: no sampling, no penalties, no bans.
+
+    Many models ship such settings (Qwen2.5: a repetition penalty of 1.05), and servers read them. What is
+    measured here is the model's own choice, and a whole model that is exported carries this config.
+    """
+    for name, value in PLAIN_CHOICE.items():
+        setattr(config, name, value)
 
 
 def no_room(folder: Path, error: RuntimeError) -> Exception:

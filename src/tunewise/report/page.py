@@ -36,6 +36,7 @@ def render(decision: Decision, outcomes: Mapping[str, Sequence[Outcome]], order:
     environment = Environment(
         loader=PackageLoader("tunewise.report"), autoescape=True, undefined=StrictUndefined
     )
+    environment.filters["cut"] = cut
     return environment.get_template("page.html").render(
         decision=decision,
         plain=decision.to_json(),

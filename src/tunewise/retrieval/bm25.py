@@ -7,7 +7,6 @@ with k1 = 1.5 and b = 0.75 (Kamphuis et al., "Which BM25 Do You Mean?", ECIR 202
 constant factor k1 + 1 bm25s leaves out: it does not change any ranking).
 """
 
-import re
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -15,15 +14,18 @@ from typing import Any
 
 import numpy as np
 
+from tunewise.words import WORD
+
 K1 = 1.5
 B = 0.75
 
-_WORD = re.compile(r"\w+")
-
 
 def tokens_of(text: str) -> list[str]:
-    """Words of a text for matching: NFKC, casefolded, runs of letters and digits, plural s taken off."""
-    return [_singular(word) for word in _WORD.findall(unicodedata.normalize("NFKC", text).casefold())]
+    """Words of a text for matching: NFKC, casefolded, runs of letters and digits, plural s taken off.
+
+    Of scripts written without spaces each character is a word, as for near-duplicates.
+    """
+    return [_singular(word) for word in WORD.findall(unicodedata.normalize("NFKC", text).casefold())]
 
 
 def _singular(word: str) -> str:

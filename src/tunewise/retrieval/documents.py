@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunewise.errors import DataError
+from tunewise.formats import refuse_half_pair
 from tunewise.retrieval.pdf import pdf_to_markdown
 
 MARKDOWN = (".md", ".markdown")
@@ -128,6 +129,7 @@ def _row_document(file: Path, number: int, row: Any) -> Document:
     id_key = next((key for key in ("id", "doc_id") if key in row), None)
     if id_key is None or not isinstance(row[id_key], str | int):
         raise DataError(f'{file}:{number}: expected an "id" (or "doc_id"), a string or a whole number')
+    refuse_half_pair(json.dumps(row, ensure_ascii=False), f"{file}:{number}")
     others = {key: value for key, value in row.items() if key not in (id_key, "text")}
     head = "; ".join(
         f"{key}: {_said(value)}" for key, value in others.items() if value not in (None, "", [], {})

@@ -12,13 +12,18 @@ def pdf_to_markdown(file: Path) -> str:
     text at all (scanned pages: only images).
     """
     from pypdf import PdfReader
-    from pypdf.errors import FileNotDecryptedError, PyPdfError
+    from pypdf.errors import DependencyError, FileNotDecryptedError, PyPdfError
 
     try:
         reader = PdfReader(file)
         texts = [page.extract_text() for page in reader.pages]
     except FileNotDecryptedError as error:
         raise DataError(f"{file}: this PDF is locked with a password; save it without one") from error
+    except (DependencyError, NotImplementedError) as error:  # a cipher, a lock or a filter
+        raise DataError(
+            f"{file}: this PDF is encrypted or compressed in a way that cannot be read here ({error}); save "
+            "it anew without that"
+        ) from error
     except (PyPdfError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         # pypdf meets damage wherever it lies; each of these means that the file is not a sound PDF
         raise DataError(f"{file}: cannot be read as a PDF ({error}); save it anew or as text") from error

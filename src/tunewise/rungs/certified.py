@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunewise.clusters import answered_by, holds_exchange, words_of
 from tunewise.data import Example, read_inputs
 from tunewise.rungs.rung import Workbench
 from tunewise.rungs.said import Said
-from tunewise.splits import overlaps_of, words_of
+from tunewise.splits import overlaps_of
 from tunewise.task import Task
 
 NAMED = 3  # rows named in a refusal
@@ -73,9 +74,15 @@ def found_in(file: Path, certification: Sequence[Example]) -> Found:
     if mark not in _seen:
         rows = read_inputs(file).examples  # with replay rows may have no answer
         overlaps = list(overlaps_of(certification, rows, "general"))
-        same = {words_of(one.certification) for one in overlaps if one.kind != "near"}
+        exact = [one.certification for one in overlaps if one.kind != "near"]
+        same = {words_of(one) for one in exact}
+        told = frozenset().union(*map(answered_by, exact))
         said = Said(certification)
-        held = [row for row in rows if words_of(row) in same or said.stands_in(text_of(row))]
+        held = [
+            row
+            for row in rows
+            if words_of(row) in same or holds_exchange(row, told) or said.stands_in(text_of(row))
+        ]
         near = sum(one.kind == "near" for one in overlaps)
         _seen[mark] = Found(tuple(f"{row.source}:{row.line}" for row in held), near)
     return _seen[mark]

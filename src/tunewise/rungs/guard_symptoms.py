@@ -87,17 +87,23 @@ class SymptomsSought:
 
     def text(self, folder: Path) -> list[dict[str, Any]]:
         """The sign on running text; none where no text lies beside the benchmarks."""
-        from tunewise.benchmarks.data import items_of
+        from tunewise.benchmarks.data import items_of, lies_in
         from tunewise.benchmarks.symptoms import text_symptom
         from tunewise.benchmarks.tasks import find
 
-        if self.folder is None:
+        if self.folder is None or not lies_in(find("text"), self.folder):
             return []
-        try:
-            passages = items_of(find("text"), self.folder, PASSAGES)
-        except DataError:
-            return []
+        passages = items_of(find("text"), self.folder, PASSAGES)
         return [text_symptom(self.served.text_bits(passages, folder)).to_json()]
+
+
+def refuse_unreadable_text(folder: Path) -> None:
+    """Raises DataError for running text that lies beside the benchmarks and cannot be read."""
+    from tunewise.benchmarks.data import items_of, lies_in
+    from tunewise.benchmarks.tasks import find
+
+    if lies_in(find("text"), folder):
+        items_of(find("text"), folder, PASSAGES)
 
 
 def following(prompts: Sequence[Any], base: Sequence[Answer], tuned: Sequence[Answer]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.guard_words import kept_in_words
-from tunewise.rungs.guard_symptoms import SymptomsSought
+from tunewise.rungs.guard_symptoms import SymptomsSought, refuse_unreadable_text
 from tunewise.rungs.rung import Workbench
 from tunewise.task_guard import HUB
 from tunewise.task_guard import Guard as GuardSettings
-from tunewise.training.guard import GuardSpec
+from tunewise.training.guard import CHECK_ITEMS, GuardSpec
 from tunewise.training.guard_check import Served
 from tunewise.training.guard_items import gather_items, some_of
 from tunewise.training.methods import Method
@@ -27,7 +27,6 @@ NO_DATA = (
     "no general benchmark data is named: set guard.data to a folder that holds at least three benchmarks "
     "(hellaswag, piqa, arc_easy, lambada, ...), or to hub"
 )
-CHECK_ITEMS = 200  # of set B at least, however few a checkpoint could afford: they show a drop of 20 %
 Scorer = Callable[[Snapshot], float | None]
 
 
@@ -60,7 +59,10 @@ def guarding_of(bench: Workbench, here: bool = True) -> Guarding:
         return Guarding(
             None, "training runs in processes of its own, where it is not read in between", settings
         )
-    items = gather_items(settings.benchmarks, None if settings.data == HUB else Path(settings.data))
+    folder = None if settings.data == HUB else Path(settings.data)
+    items = gather_items(settings.benchmarks, folder)
+    if folder is not None:
+        refuse_unreadable_text(folder)
     spec = GuardSpec(
         items=items,
         max_relative_drop=settings.max_relative_drop,
@@ -166,7 +168,10 @@ class Aftermath:
             folders[scale] = folder
             self.bench.progress.tell("note", text=f"{self.method}: {point_in_words(rows[-1])}")
         nothing = {"outcome": "clear", "n": len(asked), "drop": 0.0, "low": 0.0, "high": 0.0, "looks": 0}
-        rows.append({"scale": 0.0, "selection_score": base_score, **nothing})
+        if (
+            self.method != "qlora"
+        ):  # without its adapter that is the base rounded to 4 bits, which is not the base
+            rows.append({"scale": 0.0, "selection_score": base_score, **nothing})
         self.took(began)
         return rows, folders
 
@@ -216,7 +221,7 @@ class Aftermath:
         if "check" not in self.guard:
             self.guard["check"] = self.check(tuned)
         self.guard["symptoms"] = self.symptoms(tuned)
-        verdict, why = verdict_of(self.guard)
+        verdict, why = verdict_of(self.guard, rounded=self.method == "qlora")
         settings = self.guarding.settings
         self.guard.update(
             verdict=verdict,
@@ -263,15 +268,16 @@ def best_point(
     return None
 
 
-def verdict_of(guard: Mapping[str, Any]) -> tuple[str, str]:
+def verdict_of(guard: Mapping[str, Any], rounded: bool = False) -> tuple[str, str]:
     """``clear``, ``not_proved`` or ``failed`` for what is handed over, and why.
 
     A strength, or after an alarm a checkpoint, that was picked for being clear on set A is clear only where
-    set B, which picked nothing, says so too.
+    set B, which picked nothing, says so too. rounded: set A compared with the base rounded to 4 bits, so that
+    only set B, read against the base itself, counts what rounding lost.
     """
     kept, check = guard["kept"], guard["check"]
     readings = [("set A", kept.get("reading")), ("set B", check)]
-    picked = kept.get("scale", 1.0) < 1 or guard.get("stopped_at") is not None
+    picked = kept.get("scale", 1.0) < 1 or guard.get("stopped_at") is not None or rounded
     for place, reading in readings:
         if reading and reading["outcome"] == "alarm":
             return (
@@ -283,13 +289,10 @@ def verdict_of(guard: Mapping[str, Any]) -> tuple[str, str]:
     for place, reading in readings[:1] if picked else readings:
         if reading and reading["outcome"] == "clear":
             return "clear", f"{drop_in_words(reading)} on {place}"
-    seen = guard["smallest_visible_drop"]
-    can = "no drop" if seen is None else f"a drop of {100 * seen:.0f} % or more"
-    if guard.get("off"):
-        can = "only large drops"
     said = [f"{drop_in_words(r)} on {place}" for place, r in readings if r and r["outcome"]]
     shown = said[0] if said else "nothing was read"
-    return "not_proved", f"{shown}; so few items show {can} (guard: full reads all)"
+    more = "" if guard.get("time_share") is None else " (guard: full reads all)"
+    return "not_proved", f"{shown}; so few items leave it open{more}"
 
 
 def drop_in_words(reading: Mapping[str, Any]) -> str:
@@ -320,7 +323,7 @@ def advice_of(bench: Workbench, method: Method, guard: Mapping[str, Any], rate: 
     said = [
         f"lower training.learning_rate (now {rate:g}; try {rate / 3:.2g})",
         f"train fewer epochs (now {training.epochs:g}; the alarm came after {entry['epoch']:.2f})"
-        if entry["epoch"] > 1
+        if entry["epoch"] > 1 or any(one["outcome"] == "clear" for one in guard["timeline"])
         else f"fewer epochs will not do: the alarm came after {entry['epoch']:.2f} of {training.epochs:g}",
         "mix in general data: training.mix.general, share 0.30"
         if mix is None

@@ -125,7 +125,7 @@ class Aside:
 
 def scores_of(bench: Workbench, candidate: PromptCandidate, items: Sequence[Example]) -> list[float]:
     """The task's metric for each item; 0 where no answer came."""
-    answers = bench.ask(candidate.door, [candidate.request(item) for item in items], "selection")
+    answers = bench.ask(candidate.door, [candidate.request(item) for item in items], "curve")
     values = [bench.score(item, answer).value for item, answer in zip(items, answers, strict=True)]
     return [0.0 if value is None else value for value in values]
 

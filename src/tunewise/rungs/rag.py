@@ -1,6 +1,5 @@
 """Passages from the user's documents before each question; how many is chosen on the selection part."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -16,6 +15,7 @@ from tunewise.retrieval.index import Retriever
 from tunewise.rungs.few_shot import drawn, usable
 from tunewise.rungs.prompt import BYTES_PER_TOKEN, PromptCandidate, Shot, layout_of, query_of
 from tunewise.rungs.rung import Outlook, Workbench
+from tunewise.rungs.said import plain
 from tunewise.rungs.search import Arm, calls_of, choose, selection_items
 
 # Passages of a prompt -> how many shots are tried with so many, each with as many passages of its own.
@@ -26,9 +26,7 @@ DRAWN = 60  # train rows that are looked at for shots
 RECALL_DEPTHS = (1, 2, 3, 5, 10)
 RECALL_ROWS = 300  # rows on which two ways of ranking are compared
 GOLD_ITEMS = 30
-SHORTEST_QUOTE = 12  # characters; a shorter reference stands in many chunks by chance
-
-_WORD = re.compile(r"[^\W_]+")
+SHORTEST_QUOTE = 12  # characters, Han and kana counted twice; a shorter one stands in many chunks by chance
 
 
 class Rag:
@@ -126,12 +124,12 @@ class GoldPassages:
 
     def __init__(self, retriever: Retriever) -> None:
         self.retriever = retriever
-        self._texts = [_plain(chunk.text) for chunk in retriever.chunks]
+        self._texts = [plain(chunk.text) for chunk in retriever.chunks]
 
     def of(self, example: Example) -> tuple[Chunk, ...]:
         """The passages that hold the answer, those that quote a reference first; empty when not known."""
         chunks = self.retriever.chunks
-        quotes = [_plain(reference_text(reference)) for reference in example.references]
+        quotes = [plain(reference_text(reference)) for reference in example.references]
         quoting = [c for c, text in zip(chunks, self._texts, strict=True) if _holds(text, quotes)]
         if not example.passages:
             return tuple(quoting)
@@ -143,8 +141,8 @@ class GoldPassages:
         gold = self.of(example)
         if len(gold) < 2:
             return gold[0] if gold else None
-        quotes = [_plain(reference_text(reference)) for reference in example.references]
-        first = [chunk for chunk in gold if _holds(_plain(chunk.text), quotes)] or list(gold)
+        quotes = [plain(reference_text(reference)) for reference in example.references]
+        first = [chunk for chunk in gold if _holds(plain(chunk.text), quotes)] or list(gold)
         found = self.retriever.search(query_of(example.turns), len(self.retriever.chunks))
         return next((chunk for chunk in found if chunk in first), first[0])
 
@@ -158,12 +156,6 @@ class GoldPassages:
                 found = self.retriever.search(query_of(example.turns), depth)
                 ranks.append([chunk in gold for chunk in found])
         return ranks
-
-
-def _plain(text: str) -> str:
-    """Words with single spaces between and around them, so that a quote is found at word borders only."""
-    words = " ".join(_WORD.findall(text.casefold()))
-    return f" {words} "
 
 
 def _holds(text: str, quotes: Sequence[str]) -> bool:

@@ -1,17 +1,19 @@
 """Whether a text gives away examples: their question and answer both stand in it word for word."""
 
-import re
 from collections.abc import Iterable
 
 from tunewise.data import Example, reference_text
+from tunewise.words import BARE_WORD
 
 FEWEST_WORDS = 5  # a shorter question stands in texts by chance
-_WORD = re.compile(r"[^\W_]+")
 
 
 def plain(text: str) -> str:
-    """Words in one case with single spaces between and around them."""
-    return f" {' '.join(_WORD.findall(text.casefold()))} "
+    """Words in one case with single spaces between and around them, so that only whole words are found.
+
+    Of scripts written without spaces each character is a word.
+    """
+    return f" {' '.join(BARE_WORD.findall(text.casefold()))} "
 
 
 class Said:

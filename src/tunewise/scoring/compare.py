@@ -102,6 +102,10 @@ def compare(
     paired, unit = _paired(kept, settings, margin, seed)
     untrusted = next((why for side in sides if (why := _untrusted(side.figures)) is not None), None)
     if untrusted is not None:
+        untrusted = f"the judge may not decide: {untrusted}"
+    elif errored and not _stands_either_way(paired, pairs, sides, settings, margin, seed):
+        untrusted = f"{len(errored)} items errored on one side, and it turns on what they would have been"
+    if untrusted is not None:
         paired = replace(paired, answer="cannot_tell", more=None)
     return Comparison(
         a=str(a),
@@ -132,14 +136,38 @@ def _both(
     return kept, tuple(errored)
 
 
+def _stands_either_way(
+    paired: Paired,
+    pairs: Sequence[tuple[OutputRow, OutputRow]],
+    sides: Sequence[WholeFileScores],
+    settings: ScoreSettings,
+    margin: float,
+    seed: int,
+) -> bool:
+    """Whether the answer is the same with all that errored as well for b as can be, and as ill."""
+    for missing_a, missing_b in ((0.0, 1.0), (1.0, 0.0)):
+        whole = [
+            (row, missing_a if x.value is None else x.value, missing_b if y.value is None else y.value)
+            for (row, _), x, y in zip(pairs, sides[0].scores, sides[1].scores, strict=True)
+        ]
+        if _paired(whole, settings, margin, seed)[0].answer != paired.answer:
+            return False
+    return True
+
+
 def _with_references(a: OutputRow, b: OutputRow, key: str) -> tuple[OutputRow, OutputRow]:
     if a.references and b.references and a.references != b.references:
         raise DataError(
             f"{key!r}: the two files have other references (lines {a.line} and {b.line}), so these are not"
             " the same item"
         )
-    right = a.references or b.references
-    return replace(a, references=right), replace(b, references=right)
+    if a.input and b.input and a.input != b.input:
+        raise DataError(
+            f"{key!r}: the two files have other inputs (lines {a.line} and {b.line}), so these are not the"
+            " same item"
+        )
+    right, asked = a.references or b.references, a.input or b.input
+    return replace(a, references=right, input=asked), replace(b, references=right, input=asked)
 
 
 def _paired(
@@ -168,7 +196,7 @@ def _sentence(paired: Paired, metric: str, unit: str, untrusted: str | None = No
     between = f"between {100 * paired.low:+.1f} and {100 * paired.high:+.1f}, {paired.n} {unit}s"
     figures = f"({points}, {between})"
     if untrusted is not None:
-        return f"One cannot tell whether b is better than a: the judge may not decide: {untrusted} {figures}."
+        return f"One cannot tell whether b is better than a: {untrusted} {figures}."
     margin = f"{100 * paired.margin:g} points"
     if paired.answer == "better":
         return f"b is better than a {figures}."

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunewise.data import reference_text
-from tunewise.errors import SettingError
+from tunewise.errors import DataError, SettingError
 from tunewise.evidence.judge import Item, Judge, read_labels, read_rubric
 from tunewise.evidence.judge_trust import judge_trust
 from tunewise.evidence.metrics.prepared import score_of
@@ -31,6 +31,11 @@ def score_judged(rows: Sequence[OutputRow], settings: ScoreSettings) -> WholeFil
         raise SettingError(
             f"the calls to judge {door.name} cost money, and score keeps no budget; use tunewise decide, or a"
             " judge without a price"
+        )
+    if blind := [row.line for row in rows if row.state == "answered" and not row.input]:
+        raise DataError(
+            f"{len(blind)} rows have no 'input' (the first: line {blind[0]}): a judge grades an answer to a "
+            "question; add the inputs"
         )
     rubric = read_rubric(spec.rubric)
     judge = Judge(rubric, door, _ask, spec.max_new_tokens, spec.show_reference)

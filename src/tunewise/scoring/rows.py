@@ -61,7 +61,7 @@ def _row(row: Row) -> OutputRow:
     if "output" not in fields:
         raise DataError(f"'output' is missing; the row has {', '.join(sorted(fields)) or 'no fields'}")
     status = fields.get("status", "ok")
-    if status not in STATES:
+    if not isinstance(status, str) or status not in STATES:
         raise DataError(f"status: one of {', '.join(STATES)} was expected, got {_shown(status)}")
     output = fields["output"]
     if output is None and status == "ok":

@@ -203,13 +203,15 @@ def _detail(
 
 
 def by_conversation(rows: Sequence[OutputRow], values: Sequence[float | None]) -> list[float | None]:
-    """The mean of each conversation, in order of first appearance; None where no turn has a value."""
-    turns: dict[str, list[float]] = {}
+    """The mean of each conversation, in order of first appearance; None where a turn has no value."""
+    turns: dict[str, list[float | None]] = {}
     for row, value in zip(rows, values, strict=True):
-        known = turns.setdefault(str(row.conversation), [])
-        if value is not None:
-            known.append(value)
-    return [sum(known) / len(known) if known else None for known in turns.values()]
+        turns.setdefault(str(row.conversation), []).append(value)
+    known = [[value for value in found if value is not None] for found in turns.values()]
+    return [
+        sum(some) / len(some) if len(some) == len(found) else None
+        for some, found in zip(known, turns.values(), strict=True)
+    ]
 
 
 def _failures(rows: Sequence[OutputRow], scores: Sequence[Score]) -> list[Failure]:

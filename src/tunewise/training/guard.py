@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tunewise.benchmarks.encode import encode
 from tunewise.benchmarks.guard_test import FEWEST, GuardReading, GuardTest
 from tunewise.benchmarks.kept import KeptScores
 from tunewise.models.precision import has_amx
@@ -26,6 +27,7 @@ from tunewise.training.guard_reading import LiveReader, Read, beside, early_warn
 CHECKPOINTS = 4
 PILOT = 48  # items of each benchmark that are read first: is the base above chance, how fast is it
 PILOT_AGAIN = 96  # more of one on which so few leave it open: 0.66 of 48 does not exclude a half
+CHECK_ITEMS = 200  # of set B at least, however few a checkpoint could afford: they show a drop of 20 %
 COMFORTABLE = 120  # items at a checkpoint; with fewer there are fewer checkpoints instead
 # A training step reads its tokens once forwards and about twice as long backwards (Kaplan et al., "Scaling
 # Laws for Neural Language Models", 2020, section 2.1). The first checkpoint corrects it downwards.
@@ -111,11 +113,29 @@ class Guard:
             self._reader = LiveReader(model, tokenizer, window, self.spec.items.benchmarks)
         if not self.state:
             self.state = self._planned(tokens)
+            self.state["cut"] = self._refuse_unreadable(tokenizer, window)
             self._keep()
             self.progress.tell("note", text=self.in_words())
         used = set(self.state["used"])
         names = [benchmark.name for benchmark in self.spec.items.benchmarks]
         self._asked = [one for one in self.spec.items.a if names[one.benchmark] in used]
+
+    def _refuse_unreadable(self, tokenizer: Any, window: int | None) -> list[str]:
+        """Notes of items whose beginnings are cut off. Raises DataError for items that cannot be read at all.
+
+        Of all that will be read, before the first step: what is found after training would cost the training.
+        """
+        items, used, notes = self.spec.items, self.state["used"], []
+        most = max(self.state["items"], CHECK_ITEMS)
+        asked = [*some_of(items.a, items, used, most), *some_of(items.b, items, used, most)]
+        for place, benchmark in enumerate(items.benchmarks):
+            own = [one.item for one in asked if one.benchmark == place]
+            if cut := encode(tokenizer, own, window).cut:
+                notes.append(
+                    f"{len(cut)} of {len(own)} items of {benchmark.name} are longer than the {window} tokens "
+                    "of the context window: their beginnings are cut off, first the examples"
+                )
+        return notes
 
     def _planned(self, tokens: float) -> dict[str, Any]:
         """The state before the first step: which benchmarks, how many items, what the base has right."""
@@ -289,6 +309,7 @@ class Guard:
             if checked_after(self.state, self.spec.items):
                 plan += "; what comes out is checked on fresh items"
             return "; ".join([plan, *said])
+        said += self.state.get("cut", ())
         if len(self.state["used"]) < 3:
             said.append("fewer than three benchmarks: what is lost elsewhere is not seen")
         share = (
@@ -316,7 +337,7 @@ class Guard:
             "time_share": self.spec.time_share,
             "share": facts["seconds"]["checkpoints"] / training if training else None,
             "smallest_visible_drop": None if self.off else smallest_drop(self),
-            "notes": list(self.spec.items.notes),
+            "notes": [*self.spec.items.notes, *self.state.get("cut", ())],
         }
 
 

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
 from tunewise.data import reference_text
@@ -15,8 +16,8 @@ from tunewise.task_metric import NumericOptions
 NUMBER = re.compile(
     r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3}){1,20}(?!\d)|\d{1,400}(?!\d))?(?:\.\d{1,400})?(?:[eE][-+]?\d{1,3})?(?!\d)"
 )
+DIGITS = 800  # more than any two numbers of 400 digits need to be told apart
 LONGEST = 10_000  # characters at either end of an answer among which its first or last number is looked for
-SLACK = 1e-12  # relative: 0.3 is within 0.1 of 0.2 although binary fractions say otherwise
 
 
 def numeric(answer: str, references: Sequence[Any], context: MetricContext) -> Score:
@@ -42,14 +43,17 @@ def numeric(answer: str, references: Sequence[Any], context: MetricContext) -> S
         return Score("scored", 0.0, {"repaired_value": 0.0, "why": "no reference is a number"})
     value = _value(said, right, options)
     nearest = min(right, key=lambda r: abs(said - r))
-    detail = {"repaired_value": value, "error": min(abs(said - nearest), 1e300)}
+    detail = {"repaired_value": value, "error": min(abs(float(said) - float(nearest)), 1e300)}
     if not value:
-        detail["why"] = f"{nearest:g} was expected, got {said:g}"
+        detail["why"] = f"{float(nearest):g} was expected, got {float(said):g}"
     return Score("scored", value, detail)
 
 
-def number_in(text: str, read: str) -> float | None:
-    """The number that a text is (``whole``), or its ``first`` or ``last``; None where there is none."""
+def number_in(text: str, read: str) -> Decimal | None:
+    """The number that a text is (``whole``), or its ``first`` or ``last``; None where there is none.
+
+    As a decimal, so that 0.3 is within 0.1 of 0.2 and numbers of many digits differ in their last.
+    """
     if read == "whole":
         found = NUMBER.fullmatch(_bare(text)) if len(text) <= LONGEST else None
         return None if found is None else _finite(found.group())
@@ -68,19 +72,15 @@ def _bare(text: str) -> str:
     return sign + bare[len(sign) :].strip(marks)
 
 
-def _finite(digits: str) -> float | None:
+def _finite(digits: str) -> Decimal | None:
     try:
-        value = float(digits.replace(",", "").replace("−", "-"))
-    except ValueError:
+        value = Decimal(digits.replace(",", "").replace("−", "-"))
+    except InvalidOperation:
         return None
-    return value if math.isfinite(value) else None
+    return value if math.isfinite(float(value)) else None
 
 
-def _value(said: float, right: Sequence[float], options: NumericOptions) -> float:
-    return float(
-        any(
-            abs(said - r)
-            <= max(options.tolerance, options.relative * abs(r)) + SLACK * max(abs(said), abs(r))
-            for r in right
-        )
-    )
+def _value(said: Decimal, right: Sequence[Decimal], options: NumericOptions) -> float:
+    tolerance, relative = Decimal(repr(options.tolerance)), Decimal(repr(options.relative))
+    with localcontext(prec=DIGITS):
+        return float(any(abs(said - r) <= max(tolerance, relative * abs(r)) for r in right))

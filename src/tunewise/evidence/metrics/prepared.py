@@ -42,7 +42,7 @@ def score_of(judgement: Judgement) -> Score:
     detail["judge_unparseable"] = 0.0
     detail["quotes"] = dict(judgement.quotes)
     if not judgement.met:
-        low = min(judgement.levels, key=lambda name: judgement.levels[name])
+        low = judgement.short or min(judgement.levels, key=lambda name: judgement.levels[name])
         quote = judgement.quotes.get(low, "")
         detail["why"] = f"{low}: level {judgement.levels[low]}, quoting {quote!r:.120}"
     return Score("scored", float(judgement.met), detail)

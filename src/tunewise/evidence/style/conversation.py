@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tunewise.evidence.style.masking import words
 from tunewise.evidence.style.voice import Interval, Voice
 
 
@@ -60,6 +61,7 @@ def drift(voice: Voice, turns: Sequence[Turn], seed: int = 0) -> dict[str, Any]:
     interval says how little is known; ``per_turn`` has one row per turn number, in order, whose texts are
     resampled by conversation. ``slope`` is in positions per turn; ``drift`` says in words what it shows.
     """
+    turns = [turn for turn in turns if words(turn.text)]  # silence has no voice
     rng = np.random.default_rng(seed)
     anchors = voice.anchors(rng)
     if anchors is None:

@@ -201,6 +201,8 @@ def measure_outputs(voice: Voice, outputs: Sequence[VoiceText], seed: int = 0) -
     ``auc_against_reference``: 0.5 where this classifier cannot tell them apart; ``delta``.
     """
     spoken = _spoken(outputs)
+    if len(spoken) == MOST_TEXTS:  # what comes behind them is not read
+        outputs = outputs[: next(n for n, text in enumerate(outputs, 1) if text is spoken[-1])]
     scores = voice.log_odds([t.text for t in spoken])
     documents = [t.name for t in spoken]
     apart = Interval(None, None, None, 0, "no outputs with words")
