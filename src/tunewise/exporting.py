@@ -82,7 +82,7 @@ def export(
         raise SettingError(f"{into} exists already and is not empty; name another folder with --out")
     if beside and (merge or home.name == "model"):
         raise SettingError("--beside serves adapters on one base, and this is a whole model")
-    others = [adapter_beside(Path(folder), home) for folder in beside]
+    others = [adapter_beside(Path(folder), home, name) for folder in beside]
     check_names([into, *map(Path, beside)])
     problems: tuple[str, ...] = ()
     rank = None
@@ -92,6 +92,7 @@ def export(
     else:
         fill(into, lambda folder: copy(home, folder))
     if kind == "adapter":
+        name_base(into / "adapter_config.json", name)
         config = json.loads((into / "adapter_config.json").read_text(encoding="utf-8"))
         problems = vllm_problems(config)
         rank = vllm_rank(max(map(rank_of, (config, *others))))
@@ -106,7 +107,16 @@ def export(
     return Exported(kind, into, name, size, problems, line)
 
 
-def adapter_beside(folder: Path, home: Path) -> dict[str, Any]:
+def name_base(path: Path, name: str) -> None:
+    """Have an adapter's config name a base of the hub by its id, which other machines know too."""
+    if name == "embedded" or Path(name).expanduser().exists():
+        return
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = name
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def adapter_beside(folder: Path, home: Path, name: str) -> dict[str, Any]:
     """The config of an adapter to serve beside that in ``home``. Raises SettingError where it cannot be."""
     path = folder / "adapter_config.json"
     if not path.is_file():
@@ -119,7 +129,7 @@ def adapter_beside(folder: Path, home: Path) -> dict[str, Any]:
         raise SettingError(f"{path} is not of a LoRA adapter: it has no rank r")
     own = json.loads((home / "adapter_config.json").read_text(encoding="utf-8"))
     bases = [one.get("base_model_name_or_path") for one in (own, config)]
-    if bases[0] != bases[1]:
+    if bases[1] not in (bases[0], name):
         raise SettingError(f"{folder} is an adapter of {bases[1]}, and this run tuned {bases[0]}")
     if is_marked(folder) != is_marked(home):
         raise SettingError(

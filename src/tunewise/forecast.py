@@ -17,6 +17,7 @@ from tunewise.estimation.lengths import model_of, of_texts, tokenizer_of
 from tunewise.estimation.memory import Range
 from tunewise.estimation.models import find_model
 from tunewise.estimation.setup import as_trained_here
+from tunewise.plan_beside import TEACHER, Beside
 from tunewise.plan_rungs import PlannedRung
 from tunewise.planning import Plan, make_plan
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 TRAINED = {"lora": "lora", "qlora": "qlora", "full": "full"}  # the others train as tune.method says
 SHOWS_ROWS = ("few-shot", "few-shot-nearest", "rag", "rag-lora")
 SHOWS_PASSAGES = ("rag", "rag-lora")
+OTHER_ROWS = ("distilled", "cpt-sft")  # train on more than the train rows
 DAYS_KEPT = 90.0  # a tuned model is trained again after so long, unless the task says otherwise
 DRAWN_TODAY = "few-shot"  # what a rung is compared with, unless the task says otherwise
 
@@ -75,7 +77,10 @@ class RungForecast:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The plan of a task. hardware: what time and memory of local models are estimated for."""
+    """The plan of a task. hardware: what time and memory of local models are estimated for.
+
+    beside: calls that belong to no rung's own row: a judge, a teacher, limits, why rungs fail.
+    """
 
     task: str
     hardware: str
@@ -83,6 +88,7 @@ class Forecast:
     lines: tuple[str, ...]
     rungs: tuple[RungForecast, ...]
     warnings: tuple[str, ...]
+    beside: tuple[Beside, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, None where not known. Keys are added, never renamed."""
@@ -92,6 +98,7 @@ class Forecast:
             "headline": self.headline,
             "lines": list(self.lines),
             "rungs": [asdict(rung) for rung in self.rungs],
+            "beside": [asdict(row) for row in self.beside],
             "warnings": list(self.warnings),
         }
 
@@ -162,7 +169,8 @@ def plan(
 
 
 def _forecast(paper: Paper, planned: Plan) -> Forecast:
-    bare = [_rung(paper, rung) for rung in planned.rungs]
+    taught = next((row for row in planned.beside if row.what == TEACHER), None)
+    bare = [_with_teacher(_rung(paper, rung), taught, paper) for rung in planned.rungs]
     reference = next((r for r in bare if r.rung == paper.today and not r.skipped_because), None)
     return Forecast(
         task=paper.task.name,
@@ -171,7 +179,24 @@ def _forecast(paper: Paper, planned: Plan) -> Forecast:
         lines=planned.lines,
         rungs=tuple(_with_break_even(rung, reference, paper) for rung in bare),
         warnings=planned.warnings,
+        beside=planned.beside,
     )
+
+
+def _with_teacher(rung: RungForecast, taught: Beside | None, paper: Paper) -> RungForecast:
+    """``distilled`` with what its teacher is paid; without any money where the teacher's is not known."""
+    if rung.rung != "distilled" or taught is None or rung.build_usd is None:
+        return rung
+    if taught.host is None:
+        return rung  # it answers on this machine
+    if taught.usd_low is None or taught.usd_high is None:
+        note = f"money: the teacher {taught.door} has no price"
+        return replace(rung, usd=None, build_usd=None, notes=(*rung.notes, note))
+    # The row counts what is asked at most; nearly all of it is asked whenever the rung is built.
+    more = (taught.usd_high, taught.usd_high)
+    usd = None if rung.usd is None else (rung.usd[0] + more[0], rung.usd[1] + more[1])
+    build = (rung.build_usd[0] + more[0], rung.build_usd[1] + more[1])
+    return replace(rung, usd=usd, build_usd=build)
 
 
 def _rung(paper: Paper, planned: PlannedRung) -> RungForecast:
@@ -312,15 +337,15 @@ def _training(paper: Paper, planned: PlannedRung, model: str) -> Estimate:
         more = max(0, round(mean - lengths.mean))
         lengths = replace(lengths, values=tuple(value + more for value in lengths.values))
     method = TRAINED.get(planned.rung) or method_named(task)
+    if planned.rung in OTHER_ROWS and lengths.values:  # a teacher's answers, documents that are read
+        lengths = replace(lengths, rows=max(1, round(planned.train_tokens / (lengths.mean * epochs))))
     return estimate(
         model,
         method=method,
         lengths=lengths,
         epochs=epochs,
         gpu=paper.gpu.name,
-        lora_rank=task.training.lora_rank,
-        micro_batch=task.training.batch_size,
-        **as_trained_here(method),
+        **as_trained_here(method, task),
     )
 
 

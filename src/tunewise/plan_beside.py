@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from tunewise.api import Opened
 
 
+TEACHER = "the teacher of distilled"
+
+
 @dataclass(frozen=True, slots=True)
 class Beside:
     """Calls beside the rungs' own: what for, who is asked, least and most. usd: None without a price."""
@@ -133,7 +136,7 @@ def _teacher(sheet: _Sheet) -> list[Beside]:
     asked = min(section.most, len(inputs_of(sheet.bench).kept)) + len(opened.parts.selection)
     at_once = opened.task.limits.concurrency if opened.task.limits is not None else 1
     asked += sheet.cap + TIMED + max(WARM_UP, at_once)
-    return [sheet.bare("the teacher of distilled", opened.teacher_door or opened.door, asked)]
+    return [sheet.bare(TEACHER, opened.teacher_door or opened.door, asked)]
 
 
 def _after(sheet: _Sheet) -> list[Beside]:

@@ -203,6 +203,11 @@ def show(
     base = base_of(bench)
     methods.check(base.folder, recipe_of(bench, chosen))
     layout = layout_of(bench)
+    mix, unasked = bench.task.training.mix, ()
+    if mix is not None and mix.replay:  # the base model would be asked, for hours perhaps
+        training = bench.task.training.model_copy(update={"mix": None})
+        bench = replace(bench, task=bench.task.model_copy(update={"training": training}))
+        unasked = (REPLAY_UNASKED,)
     ready = prepared(bench, base, layout)
     check_before(bench, base, layout, ready)
     own = ready.own.rows
@@ -224,8 +229,13 @@ def show(
             f"none of {len(bench.parts.certification)} certification items is among them",
         ),
         causes=tuple(causes_of(bench, chosen, stage)),
-        notes=tuple(ready.notes(chosen)),
+        notes=(*ready.notes(chosen), *unasked),
     )
+
+
+REPLAY_UNASKED = (
+    "the general rows of mix.replay are not shown: the base model answers them when training begins"
+)
 
 
 def launch_command(

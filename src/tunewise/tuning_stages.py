@@ -102,7 +102,7 @@ def show_reading(bench: Workbench, task: str, rows: int) -> "Shown":
                 if reading.corpus.apart
                 else []
             ),
-            "no document gives away a certification item's question and answer",
+            "no document gives away a certification item's question (of five words or more) and answer",
         ),
         causes=(),
         notes=tuple(reading.notes()),

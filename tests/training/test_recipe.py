@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -261,3 +262,41 @@ def test_snapshots_hold_pefts_two_files_and_nothing_else_of_note(packed_run):
     names = {path.name for path in folder.iterdir()}
     assert names == {"adapter_config.json", "adapter_model.safetensors", "snapshot.json", checkpoints.MARK}
     assert json.loads((folder / "snapshot.json").read_text(encoding="utf-8"))["step"] == 6
+
+
+def test_rows_alike_in_length_come_in_an_order_of_seed_and_epoch_alone():
+    import torch
+
+    from tunewise.training.batches import LengthOrder
+
+    lengths = [5, 90, 7, 80, 6, 70, 8, 60] * 30
+    order = LengthOrder(lengths, 8, seed=3)
+    order.set_epoch(2)
+    first = list(order)
+    torch.manual_seed(99)  # what a fresh process has drawn by then
+    again = LengthOrder(lengths, 8, seed=3)
+    again.set_epoch(2)
+    assert list(again) == first
+    assert sorted(first) == list(range(len(lengths)))
+    order.set_epoch(3)
+    assert list(order) != first
+    spread = [max(some) - min(some) for some in zip(*[iter(lengths[n] for n in first)] * 8, strict=True)]
+    assert sum(spread) / len(spread) < 30  # rows drawn at random: 80 and more
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("model.vision_tower.encoder.layers.0.q_proj", True),
+        ("visual.blocks.0.attn.qkv", True),
+        ("model.multi_modal_projector.linear_1", True),
+        ("model.layers.0.self_attn.q_proj", False),
+        ("model.language_model.layers.0.mlp.up_proj", False),
+        ("model.layers.0.revision.proj", False),
+    ],
+)
+def test_what_sees_or_hears_is_not_trained_on_text(name, other):
+    from tunewise.training.methods import OTHER_SENSES
+
+    assert bool(OTHER_SENSES.search(name)) is other
+    assert bool(re.fullmatch(rf"(.*){OTHER_SENSES.pattern}.*", name)) is other

@@ -1,5 +1,6 @@
 """A part of what was trained: the weights are base + scale * (tuned - base), whatever was tuned."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -38,3 +39,16 @@ def test_weights_at_a_scale_lie_between_base_and_tuned(method, tiny, rows, tmp_p
 def test_a_scale_outside_zero_and_one_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"a scale in \(0, 1\]"):
         write_scaled(tmp_path, tmp_path, 0.0, tmp_path / "out", "lora")
+
+
+def test_layers_with_an_alpha_of_their_own_are_weakened_too(tmp_path):
+    """PEFT gives the experts of a mixture theirs under alpha_pattern."""
+    tuned, folder = tmp_path / "tuned", tmp_path / "half"
+    tuned.mkdir()
+    config = {"lora_alpha": 16, "alpha_pattern": {"gate_up_proj": 32}}
+    (tuned / "adapter_config.json").write_text(json.dumps(config))
+    write_scaled(tmp_path, tuned, 0.5, folder, "lora")
+    assert json.loads((folder / "adapter_config.json").read_text()) == {
+        "lora_alpha": 8.0,
+        "alpha_pattern": {"gate_up_proj": 16.0},
+    }

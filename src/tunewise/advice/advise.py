@@ -9,7 +9,7 @@ from tunewise.advice.advice import Advice, advise_on
 from tunewise.advice.estimates import needs_gib, of_forecast, of_model
 from tunewise.advice.facts import NAMES, Domain, Facts, FactsFile, contradictions, facts_of, read_facts
 from tunewise.advice.framework import DEFAULT, Thresholds
-from tunewise.errors import SettingError
+from tunewise.errors import SettingError, WorldError
 from tunewise.marked_yaml import Lines
 from tunewise.rungs.names import WEIGHTS
 
@@ -127,8 +127,8 @@ def _needs(task: "Task") -> dict[str, float]:
     from tunewise.estimation.lengths import model_of, of_task
 
     try:
-        return needs_gib(model_of(task), of_task(task))
-    except SettingError:
+        return needs_gib(model_of(task), of_task(task), task)
+    except (SettingError, WorldError):
         return {}
 
 
@@ -138,5 +138,5 @@ def _planned(task: "Task") -> "Forecast | None":
 
     try:
         return plan(task)
-    except SettingError:
+    except (SettingError, WorldError):
         return None

@@ -8,6 +8,7 @@ from tunewise.advice.facts import Facts
 if TYPE_CHECKING:
     from tunewise.estimation.estimate import Estimate
     from tunewise.forecast import RungForecast
+    from tunewise.task import Task
 
 METHODS = ("full", "lora", "qlora")
 METHOD_OF = {
@@ -22,13 +23,16 @@ ROW_TOKENS = 512  # assumed for a row where only facts are known
 SHOWN = ("calls", "seconds", "memory_gib", "disk_gib", "usd", "usd_per_query", "leaves")
 
 
-def needs_gib(model: str, lengths: Any = ROW_TOKENS) -> dict[str, float]:
-    """Method -> GPU memory of its training in GiB, as nvidia-smi shows it, expected."""
+def needs_gib(model: str, lengths: Any = ROW_TOKENS, task: "Task | None" = None) -> dict[str, float]:
+    """Method -> GPU memory of its training in GiB, as nvidia-smi shows it, expected.
+
+    task: whose batch, rank and checkpointing count; without one, this package's own.
+    """
     from tunewise.estimation.estimate import estimate
     from tunewise.estimation.setup import as_trained_here
 
     found = {
-        method: estimate(model, method=method, lengths=lengths, **as_trained_here(method))
+        method: estimate(model, method=method, lengths=lengths, **as_trained_here(method, task))
         for method in METHODS
     }
     return {method: one.memory.device.expected for method, one in found.items()}

@@ -1,5 +1,6 @@
 """The interview: one question at a time, only those that can still change the answer or a warning."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -122,7 +123,11 @@ def with_answer(facts: Facts, name: str, typed: str) -> Facts:
 
 
 def _as_number(text: str) -> Any:
-    plain = text.replace(",", "").replace("_", "")
+    plain = text.replace("_", "")
+    if re.fullmatch(r"-?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", plain):
+        plain = plain.replace(
+            ",", ""
+        )  # else a comma is a decimal one somewhere, and dropping it a factor of 1000
     try:
         return int(plain) if plain.lstrip("-").isdigit() else float(plain)
     except ValueError:

@@ -144,13 +144,16 @@ def _from_task(
     from tunewise.task import load_task
 
     found = load_task(path)
-    measured = lengths.of_task(found, model) if length is None else lengths.fixed(length)
+    measured = lengths.of_task(found, model)
+    if length is not None:
+        measured = replace(lengths.fixed(length), rows=measured.rows)
     what["lengths"] = replace(measured, rows=rows if rows is not None else measured.rows)
     what["rows"] = rows
     what["epochs"] = epochs or found.training.epochs
     if what["lora_rank"] is None:
         what["lora_rank"] = found.training.lora_rank
-    if what["price"] is None and found.tune is not None and found.tune.usd_per_hour is not None:
+    named = what.get("gpu") is not None  # the price of the user's machine is none of the catalogue's
+    if named and what["price"] is None and found.tune is not None and found.tune.usd_per_hour is not None:
         what["price"] = found.tune.usd_per_hour
     return model or lengths.model_of(found)
 

@@ -203,7 +203,7 @@ def _gpus(found: dict[str, Any], all_gpus: bool) -> None:
     if named != "cpu":
         smallest = found["smallest_gpu"] or "none of the catalogue"
         more = "" if all_gpus else " (--all-gpus lists all of them)"
-        _say(f"Smallest GPU that fits: {styled(smallest, 'bold')}{more}.")
+        _say(f"Smallest GPU that fits, of those with a price: {styled(smallest, 'bold')}{more}.")
     print()
 
 

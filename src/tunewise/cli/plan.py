@@ -53,6 +53,9 @@ def print_forecast(found: "Forecast") -> None:
     tried = [rung for rung in found.rungs if not rung.skipped_because]
     for rung in tried:
         table.add_row(*_row(rung))
+    for row in found.beside:
+        calls = _counts((row.calls_low, row.calls_high))
+        table.add_row(f"beside: {escape(row.what)}", calls, "", "", "", "", "", row.money)
     console.print(table)
     for rung in found.rungs:
         if rung.skipped_because:
@@ -67,7 +70,7 @@ def print_forecast(found: "Forecast") -> None:
     for rung in tried:
         console.print(escape(f"{rung.rung}: {_leaves(rung)}"), soft_wrap=True)
     for line in found.lines:
-        if line.startswith(("the judge:", "after the decision")):
+        if line.startswith(("judge ", "after the decision")):
             console.print(escape(line), soft_wrap=True)
     for note in dict.fromkeys(note for rung in tried for note in rung.notes):
         console.print(escape(note), style="dim", soft_wrap=True)

@@ -237,6 +237,11 @@ def print_reading(facts: "Mapping[str, Any]") -> None:
     print(f"  gate {'open' if facts['passed'] else 'closed'}: {facts['why']}")
 
 
+def _loss(value: float | None) -> str:
+    """A held-out loss in words; of weights that the guard made weaker none was measured."""
+    return "not measured" if value is None else f"{value:.3f}"
+
+
 def print_comparison(found: "MethodComparison") -> None:
     """One table, what ten tasks take, the claims beside what was measured."""
     from rich.console import Console
@@ -279,7 +284,7 @@ def print_comparison(found: "MethodComparison") -> None:
         print(f"ten tasks {where}, base included: {ten}")
     tried = {
         row.method: ", ".join(
-            f"{t['learning_rate']:g}: {t['selection_score']:.3f}, loss {t['held_out_loss']:.3f}"
+            f"{t['learning_rate']:g}: {t['selection_score']:.3f}, loss {_loss(t['held_out_loss'])}"
             for t in row.tried
             if t["selection_score"] is not None
         )

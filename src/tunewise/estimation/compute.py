@@ -95,10 +95,12 @@ def training_flops(shape: Shape, setup: Setup) -> Flops:
     """FLOPs per padded token. Attention counts the causal half: 4 x layers x query width x tokens seen."""
     setup = setup.complete()
     products = 2.0 * shape.matmul_parameters()
-    seen = visible_tokens(setup.seq_len, shape.sliding_window)
-    attention = 4.0 * shape.layers * shape.query_width * seen
+    seen = shape.over_layers(lambda window: visible_tokens(setup.seq_len, window))
+    attention = 4.0 * shape.query_width * seen
     adapters = (
-        2.0 * shape.lora_parameters(setup.lora_rank, setup.lora_targets) if setup.trains_adapter else 0.0
+        2.0 * shape.active_lora_parameters(setup.lora_rank, setup.lora_targets)
+        if setup.trains_adapter
+        else 0.0
     )
     forward = products + attention + adapters
     backward = products + 2 * attention + 2 * adapters + (0.0 if setup.trains_adapter else products)
@@ -136,9 +138,9 @@ def speed(shape: Shape, setup: Setup, gpu: Gpu, factor: float = 1.0) -> Speed:
 
 
 def peak_flops(setup: Setup, gpu: Gpu) -> float:
-    """FLOP/s of the format that is multiplied in: fp32 runs at a quarter of bf16 where both exist."""
-    slower = 1.0 if gpu.name == CPU or setup.compute_dtype != "fp32" else 0.25
-    return gpu.tflops * 1e12 * slower
+    """FLOP/s of the format that is multiplied in; fp32 without TF32, which torch leaves off."""
+    fp32 = gpu.name != CPU and setup.compute_dtype == "fp32"
+    return ((gpu.fp32_tflops or gpu.tflops / 4) if fp32 else gpu.tflops) * 1e12
 
 
 def _parts(shape: Shape, setup: Setup, gpu: Gpu, flops: Flops) -> dict[str, float]:

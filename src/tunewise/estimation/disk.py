@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tunewise.estimation.setup import DTYPE_BYTES, Setup
 from tunewise.estimation.shapes import Shape
-from tunewise.estimation.state import state_bytes, trainable
+from tunewise.estimation.state import PAGED_BYTES, state_bytes, trainable
 
 GIB = float(2**30)
 TENSOR_HEADER = 150.0  # bytes of safetensors' JSON header per tensor: name, shape, dtype, offsets
@@ -59,5 +59,4 @@ def disk(shape: Shape, setup: Setup, kept: int = 2) -> Disk:
 
 def _states_on_disk(run: Setup) -> float:
     """Optimizer bytes per trainable parameter; paged states are saved too."""
-    paged = {"paged-adamw": 2 * DTYPE_BYTES[str(run.adapter_dtype)], "paged-adamw-8bit": 2.03}
-    return paged.get(run.optimizer, state_bytes(run))
+    return PAGED_BYTES.get(run.optimizer, state_bytes(run))

@@ -260,6 +260,7 @@ def _build(config: Mapping[str, Any], name: str, kind: str, family: Family) -> S
         head_bias=family.head_bias,
         learned_positions=_learned_positions(config, name, kind),
         sliding_window=_sliding(config),
+        full_layers=_full_layers(config, kind, _number(config, "layers", name)),
         upcasts_logits=family.upcasts,
     )
     return replace(shape, linears=_linears(shape, config, family), extra_parameters=_extra(shape))
@@ -318,6 +319,26 @@ def _sliding(config: Mapping[str, Any]) -> int | None:
         if isinstance(window, int) and window > 0 and config.get("use_sliding_window", True)
         else None
     )
+
+
+def _full_layers(config: Mapping[str, Any], kind: str, layers: int) -> int:
+    """Layers that read the whole context although others have a sliding window; without a window it is moot.
+
+    Newer configs list each layer's kind. Else every n-th layer (Gemma 3: 6), every second one (Gemma 2,
+    gpt-oss), or the first ones (Qwen2: ``max_window_layers``).
+    """
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list) and len(kinds) == layers:
+        return sum("sliding" not in str(one) for one in kinds)
+    for key in ("sliding_window_pattern", "_sliding_window_pattern"):
+        if isinstance(every := config.get(key), int) and every > 0:
+            return layers // every
+    if kind.startswith("gemma3"):
+        return layers // 6
+    if kind in ("gemma2", "gpt_oss"):
+        return layers // 2
+    first = config.get("max_window_layers") if kind.startswith("qwen2") else None
+    return min(first, layers) if isinstance(first, int) else 0
 
 
 def _linears(shape: Shape, config: Mapping[str, Any], family: Family) -> tuple[Linear, ...]:

@@ -69,9 +69,9 @@ def fits(shape: Shape, setup: Setup, catalogue: Sequence[Gpu], factor: float = 1
 
 
 def smallest(found: Sequence[Fit]) -> Gpu | None:
-    """The GPU with the least memory that fits; of equal ones the cheapest, then the fastest.
+    """Of the GPUs that fit the one with the least memory; of equal ones the cheapest, then the fastest.
 
-    None without any.
+    One without a price only where none that has one fits. None without any.
     """
     able = [one.gpu for one in found if one.verdict == "fits" and one.gpu.price is not None]
     able = able or [one.gpu for one in found if one.verdict == "fits"]

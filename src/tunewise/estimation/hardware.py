@@ -37,8 +37,9 @@ class Gpu:
     """One entry of the catalogue.
 
     memory_gib: the label; usable_gib: what a program can allocate, its context included. tflops: dense, bf16
-    (fp16 where the GPU lacks bf16). reachable: share of it that large matrix products reach.
-    bandwidth_gb_s: of its memory. link_gb_s: to another GPU of the machine, one direction, 0 without.
+    (fp16 where the GPU lacks bf16). reachable: share of it that large matrix products reach. fp32_tflops:
+    without TF32; None: a quarter of ``tflops`` is assumed. bandwidth_gb_s: of its memory. link_gb_s: to
+    another GPU of the machine, one direction, 0 without.
     lacks: number formats it has no hardware for. price: None where no offer is known.
     """
 
@@ -54,6 +55,7 @@ class Gpu:
     specs: str = ""
     aliases: tuple[str, ...] = ()
     price: Price | None = None
+    fp32_tflops: float | None = None
 
     @property
     def rentable(self) -> bool:
@@ -194,7 +196,15 @@ def _gpu(path: Path, place: int, entry: Any, known: Mapping[str, Gpu]) -> Gpu:
         raise SettingError(f"{path}, GPU {place}: expected keys and values, with a name")
     where = f"{path}, GPU {entry['name']!r}"
     before = known.get(entry["name"])
-    numbers = ("memory_gib", "usable_gib", "tflops", "reachable", "bandwidth_gb_s", "link_gb_s")
+    numbers = (
+        "memory_gib",
+        "usable_gib",
+        "tflops",
+        "fp32_tflops",
+        "reachable",
+        "bandwidth_gb_s",
+        "link_gb_s",
+    )
     texts = ("name", "link", "specs")
     allowed = (*numbers, *texts, "aliases", "lacks", "usd_per_hour")
     for key in entry:

@@ -82,7 +82,7 @@ def inference(
             f"context and concurrency start at 1, adapters at 0; got {context}, {concurrency}, {adapters}"
         )
     held = weight_bytes(shape, weights)
-    seen = min(context, shape.sliding_window or context)
+    seen = shape.over_layers(lambda window: min(context, window or context)) / shape.layers
     kv = kv_bytes_per_token(shape, cache) * seen * concurrency
     one = 2.0 * adapter_parameters
     total = (held + kv + adapters * one) * (1 + WORKSPACE)
@@ -104,7 +104,8 @@ def inference(
 
 def _prefill(shape: Shape, gpu: Gpu, tokens: int) -> Range:
     """Seconds until the first token of one prompt, nothing cached."""
-    attention = 4.0 * shape.layers * shape.query_width * visible_tokens(tokens, shape.sliding_window)
+    seen = shape.over_layers(lambda window: visible_tokens(tokens, window))
+    attention = 4.0 * shape.query_width * seen
     flops = (2.0 * shape.matmul_parameters() + attention) * tokens
     ideal = flops / (gpu.tflops * 1e12 * gpu.reachable)
     return Range(*(ideal / share for share in PEAK_REACHED))

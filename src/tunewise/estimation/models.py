@@ -32,7 +32,7 @@ _OTHER_NAMES = {  # names in use for a model that the catalogue has under anothe
     "tinyllama": "tiny-llama-1.1b",
     "deepseek-r1-distill-llama-8b": "R1-Distill-Llama-8B",
     "deepseek-r1-distill-llama-70b": "Llama-3.1-70B",
-    "deepseek-r1-distill-qwen-1.5b": "Qwen2.5-1.5B",
+    "deepseek-r1-distill-qwen-1.5b": "R1-Distill-Qwen-1.5B",
     "deepseek-r1-distill-qwen-7b": "Qwen2.5-7B",
     "deepseek-r1-distill-qwen-14b": "Qwen2.5-14B",
     "deepseek-r1-distill-qwen-32b": "Qwen2.5-32B",
@@ -165,15 +165,44 @@ def _from_file(path: Path, parameters: int | None) -> Shape:
     return shape_of(config, path.parent.name or str(path), parameters)
 
 
+def _cached_config(name: str) -> Mapping[str, Any] | None:
+    """The config that an earlier download left here; None without, or without the hub's library."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    path = try_to_load_from_cache(name, "config.json")
+    if not isinstance(path, str):
+        return None
+    try:
+        config = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def _token() -> str | None:
+    """The token of whoever is logged in to the hub on this machine."""
+    try:
+        from huggingface_hub import get_token
+    except ImportError:
+        return None
+    return get_token()
+
+
 def hub_config(name: str) -> Mapping[str, Any]:
-    """The ``config.json`` of a hub id; HF_ENDPOINT and HF_TOKEN are honoured.
+    """The ``config.json`` of a hub id: the one in the hub's own cache here, else the hub's.
+
+    HF_ENDPOINT is honoured, and a token from HF_TOKEN or from ``hf auth login``.
 
     Raises SettingError when there is no such model or it is closed to this token, WorldError offline.
     """
     import httpx
 
+    if (cached := _cached_config(name)) is not None:
+        return cached
     home = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
-    token = os.environ.get("HF_TOKEN")
+    token = os.environ.get("HF_TOKEN") or _token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         raise WorldError(

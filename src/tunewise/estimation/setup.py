@@ -5,12 +5,15 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
 from tunewise.errors import SettingError
 from tunewise.estimation.shapes import Shape
+
+if TYPE_CHECKING:
+    from tunewise.task import Task
 
 Method = Literal["full", "lora", "qlora"]
 
@@ -75,12 +78,19 @@ def stacks() -> Mapping[str, Coefficients]:
     return {name: Coefficients(**(common | own)) for name, own in found.items()}
 
 
-def as_trained_here(method: str) -> dict[str, Any]:
+def as_trained_here(method: str, task: "Task | None" = None) -> dict[str, Any]:
     """Settings in which this package's own trainings differ from what a stack does by itself.
 
-    ``full`` keeps its weights in fp32 also where matrices are multiplied in bf16 (``training.methods``).
+    ``full`` keeps its weights in fp32 also where matrices are multiplied in bf16 (``training.methods``);
+    states are kept unless the task asks for checkpointing. task: whose batch and rank count as well.
     """
-    return {"weight_dtype": "fp32"} if method == "full" else {}
+    found: dict[str, Any] = {"weight_dtype": "fp32"} if method == "full" else {}
+    found["checkpointing"] = "none"
+    if task is not None:
+        training = task.training
+        found |= {"lora_rank": training.lora_rank, "micro_batch": training.batch_size}
+        found["checkpointing"] = "full" if training.checkpointing else "none"
+    return found
 
 
 @dataclass(frozen=True)
@@ -244,8 +254,9 @@ class Setup:
             found.append(
                 f"{self.gpus} GPUs are more than {shape.layers} layers can use well with {self.sharding}"
             )
-        smallest = min((min(m.inputs, m.outputs) for m in shape.linears), default=0)
-        if self.trains_adapter and self.lora_rank > smallest:
+        tuned = shape.targeted(self.lora_targets) if self.trains_adapter else ()
+        smallest = min((min(m.inputs, m.outputs) for m in tuned), default=0)
+        if tuned and self.lora_rank > smallest:
             found.append(f"lora_rank {self.lora_rank} exceeds the width {smallest} of a matrix: full rank")
         if shape.note:
             found.append(shape.note)

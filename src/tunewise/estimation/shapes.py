@@ -5,7 +5,7 @@ Nothing here loads weights: a shape is read from a ``config.json`` (``families.p
 
 import difflib
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tunewise.errors import SettingError
@@ -59,6 +59,7 @@ class Shape:
     learned_positions: int = 0  # rows of a table of positions
     extra_parameters: int = 0  # of parts without a rule, as counted from a published figure
     sliding_window: int | None = None
+    full_layers: int = 0  # with a window: layers that read the whole context all the same
     upcasts_logits: bool = True  # the reference code turns logits to float32 before the loss
     linears: tuple[Linear, ...] = ()
     exact: bool = True
@@ -111,6 +112,11 @@ class Shape:
         final = vectors * self.hidden if self.final_norm else 0
         inside = self.linear_parameters() + self.bias_parameters() + self.norm_parameters() - final
         return inside // self.layers
+
+    def over_layers(self, per_layer: Callable[[int | None], float]) -> float:
+        """A sum over the layers of what depends on their window (None: they read the whole context)."""
+        full = self.layers if self.sliding_window is None else self.full_layers
+        return full * per_layer(None) + (self.layers - full) * per_layer(self.sliding_window)
 
     def parameters(self) -> int:
         """Every parameter, tied ones once."""
@@ -193,6 +199,15 @@ class Shape:
             copies = 1 if linear.name == "lm_head" else self.layers * linear.copies
             total += copies * (rank * (linear.inputs + linear.outputs) + (linear.outputs if dora else 0))
         return total
+
+    def active_lora_parameters(self, rank: int, targets: Iterable[str]) -> int:
+        """Those of an adapter that one token is multiplied with: of the experts it passes through."""
+        return sum(
+            (1 if linear.name == "lm_head" else self.layers * linear.active)
+            * rank
+            * (linear.inputs + linear.outputs)
+            for linear in self.targeted(targets)
+        )
 
 
 # What short names of targets mean, over all families: roles, and the words for them.

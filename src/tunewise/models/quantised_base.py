@@ -52,10 +52,14 @@ def round_linears(model: Any) -> None:
     need_bitsandbytes()
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
     from torch import nn
+    from transformers.pytorch_utils import Conv1D
 
     head = model.get_output_embeddings()
     for layer in model.modules():
-        if type(layer) is nn.Linear and layer is not head:
-            weight = layer.weight.data
-            packed, state = quantize_4bit(weight, compress_statistics=True, quant_type="nf4")
-            layer.weight.data = dequantize_4bit(packed, state).reshape(weight.shape).to(weight.dtype)
+        if type(layer) not in (nn.Linear, Conv1D) or layer is head:
+            continue
+        turned = type(layer) is Conv1D  # GPT-2's kin: inputs x outputs, turned before they are quantised
+        weight = layer.weight.data.T.contiguous() if turned else layer.weight.data
+        packed, state = quantize_4bit(weight, compress_statistics=True, quant_type="nf4")
+        rounded = dequantize_4bit(packed, state).reshape(weight.shape).to(weight.dtype)
+        layer.weight.data = rounded.T.contiguous() if turned else rounded

@@ -35,6 +35,30 @@ class MixedOrder(Sampler[int]):
         return iter(mixing.order(self.mix, self.seed, self.epoch))
 
 
+class LengthOrder(Sampler[int]):
+    """Rows in batches alike in length, drawn anew each epoch from seed and epoch alone.
+
+    The trainer's own draws from the global generator, so that a run that goes on within an epoch would have
+    another order than the one that was cut off.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self.lengths, self.batch, self.seed, self.epoch = list(lengths), batch, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        from transformers.trainer_pt_utils import get_length_grouped_indices
+
+        drawn = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        return iter(get_length_grouped_indices(self.lengths, self.batch, generator=drawn))
+
+
 class Collate:
     """Dataset rows as one Batch, beside the labels that the trainer counts."""
 

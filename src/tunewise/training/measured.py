@@ -147,8 +147,7 @@ def _estimated(
         gpu=device,
         calibrate=False,
         **({"lora_rank": facts["rank"]} if "rank" in facts else {}),
-        **as_trained_here(facts.get("method", "lora")),
-        checkpointing=recomputed(facts),
+        **{**as_trained_here(facts.get("method", "lora")), "checkpointing": recomputed(facts)},
         attention="sdpa",
     )
     memory = said.memory

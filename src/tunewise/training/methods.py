@@ -8,6 +8,7 @@ back (``models.quantised_base``).
 """
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ Method = Literal["lora", "qlora", "full"]
 Schedule = Literal["linear", "cosine"]
 METHODS: tuple[Method, ...] = ("lora", "qlora", "full")
 ALL_LINEAR = "all-linear"
+# Towers and projectors of models that also see or hear: rows of text give them no gradient.
+OTHER_SENSES = re.compile(r"(^|\.)(vision|visual|image|audio|multi_modal|mm_)\w*(\.|$)")
 OUTPUT_LAYERS = ("lm_head", "embed_out", "output")  # never a target of all-linear: a vocabulary wide
 
 
@@ -78,6 +81,8 @@ def open_in_4_bits(base: Path) -> Any:
     need_bitsandbytes()
 
     device, dtype = weights.device_and_dtype()
+    if device.type == "cuda":  # accelerate compares the index with its own
+        device = torch.device("cuda", torch.cuda.current_device())
     if getattr(torch.backends, "mps", None) and torch.backends.mps.is_available():
         raise SettingError(cannot_quantise("Apple's GPU"))
     config: Any = transformers.BitsAndBytesConfig
@@ -129,7 +134,11 @@ def attach(model: Any, recipe: "Recipe") -> Any:
 
     torch.manual_seed(recipe.seed)
     if recipe.method == "full":
+        for name, parameter in model.named_parameters():
+            if OTHER_SENSES.search(name):
+                parameter.requires_grad_(False)
         return model
+    others = any(OTHER_SENSES.search(name) for name, _ in model.named_modules())
     targets = ALL_LINEAR if not recipe.targets else list(known_targets(model, recipe.targets))
     if recipe.method == "qlora":
         prepare: Any = peft.prepare_model_for_kbit_training
@@ -142,6 +151,7 @@ def attach(model: Any, recipe: "Recipe") -> Any:
             lora_alpha=recipe.alpha,
             lora_dropout=0.0,
             target_modules=targets,
+            exclude_modules=rf"(.*){OTHER_SENSES.pattern}.*" if others else None,
             bias="none",
             task_type="CAUSAL_LM",
         ),
@@ -184,8 +194,10 @@ def known_targets(model: Any, targets: Sequence[str]) -> Sequence[str]:
 def linear_names(model: Any) -> list[str]:
     """The last parts of the names of all linear layers but the output layer, sorted."""
     from torch import nn
+    from transformers.pytorch_utils import Conv1D
 
-    names = {name.rsplit(".", 1)[-1] for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+    kinds = (nn.Linear, Conv1D)  # GPT-2's kin have the latter
+    names = {name.rsplit(".", 1)[-1] for name, layer in model.named_modules() if isinstance(layer, kinds)}
     return sorted(names - set(OUTPUT_LAYERS))
 
 
@@ -216,7 +228,9 @@ def save_adapter(model: Any, folder: Path, state: dict[str, Any] | None = None) 
     model.save_pretrained(folder, save_embedding_layers=False, state_dict=state)
     (folder / "README.md").unlink(missing_ok=True)  # a form that nobody filled in
     config = checkpoints.read_json(folder / "adapter_config.json") or {}
-    config["target_modules"] = sorted(config["target_modules"])  # a set: its order differs between processes
+    for name in ("target_modules", "target_parameters"):  # sets: their order differs between processes
+        if isinstance(config.get(name), list):
+            config[name] = sorted(config[name])
     checkpoints.write_json(folder / "adapter_config.json", config)
     if getattr(core_of(model), "is_loaded_in_4bit", False):
         write_mark(folder)

@@ -30,11 +30,13 @@ def write_scaled(base: Path, tuned: Path, scale: float, folder: Path, method: Me
 
 
 def write_adapter(base: Path, tuned: Path, scale: float, folder: Path) -> None:
-    """The adapter with ``lora_alpha`` times ``scale``; its weights as they are."""
+    """The adapter with ``lora_alpha``, a layer's own too, times ``scale``; its weights as they are."""
     for file in files_of(tuned):
         shutil.copyfile(file, folder / file.name)
     config = checkpoints.read_json(folder / "adapter_config.json") or {}
     config["lora_alpha"] = config["lora_alpha"] * scale
+    if config.get("alpha_pattern"):
+        config["alpha_pattern"] = {name: alpha * scale for name, alpha in config["alpha_pattern"].items()}
     checkpoints.write_json(folder / "adapter_config.json", config)
 
 

@@ -23,7 +23,7 @@ from tunewise.models.precision import half, products
 from tunewise.progress import Progress, Silent
 from tunewise.training import checkpoints, lean, mixing, trust
 from tunewise.training.anchor import Anchor
-from tunewise.training.batches import Collate, MixedOrder
+from tunewise.training.batches import Collate, LengthOrder, MixedOrder
 from tunewise.training.held_out import on_device, pack_loss
 from tunewise.training.masks import TrainRow
 from tunewise.training.measured import MemoryWatch
@@ -201,11 +201,18 @@ class PackedTrainer(SFTTrainer):
             )
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """With general data mixed in, our own order; else the trainer's."""
+        """Our own order where general data is mixed in or batches are alike in length; else the trainer's."""
         if self.mix is not None:
             return MixedOrder(self.mix, self.args.seed)
+        if self.args.train_sampling_strategy == "group_by_length":
+            rows: Any = self.train_dataset if train_dataset is None else train_dataset
+            step = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            return LengthOrder([len(ids) for ids in rows["input_ids"]], step, self.args.seed)
         parent: Any = super()
         return parent._get_train_sampler(train_dataset)
+
+    def _send_telemetry(self) -> None:
+        """Nothing is sent: TRL reports architecture and GPU to the hub's host."""
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No README in checkpoints: they are ours and short-lived."""
@@ -264,7 +271,7 @@ def run(
     )
     args: Any = config_of(recipe, watch, report_to)
     args._n_gpu = min(args.n_gpu, 1)  # one process trains on one GPU, also where several are seen
-    exact = exact_adapter(model)
+    exact, routers = exact_adapter(model), router_settings(model)
     trainer = PackedTrainer(
         model=model,
         args=args,
@@ -276,6 +283,8 @@ def run(
     for parameter, data in exact:
         parameter.data = data.to(parameter.device)
     del exact
+    for name, value in routers.items():
+        setattr(core_of(model).config.get_text_config(), name, value)
     trainer.remove_callback(PrinterCallback)
     trainer.precision, trainer.base, trainer.progress = recipe.precision, base, watch.progress
     trainer.memory = watch.memory
@@ -312,6 +321,13 @@ def in_words(error: Exception, watch: "Watch", recipe: Recipe) -> WorldError | N
             f"{watch.last_good()} Set training.checkpointing: true, or {other}."
         )
     return None
+
+
+def router_settings(model: Any) -> dict[str, Any]:
+    """What TRL changes in the config of a mixture of experts without its balancing loss, to be put back."""
+    config = core_of(model).config.get_text_config()
+    names = ("output_router_logits", "router_aux_loss_coef")
+    return {name: getattr(config, name) for name in names if hasattr(config, name)}
 
 
 def exact_adapter(model: Any) -> list[tuple[Any, torch.Tensor]]:
@@ -354,6 +370,7 @@ def config_of(recipe: Recipe, watch: "Watch", report_to: Sequence[str] = ()) -> 
         bf16=False,  # autocast is in the passes: accelerate fixes its own for the whole process
         gradient_checkpointing=recipe.checkpointing,  # TRL's default is True: a third more time
         max_length=None,
+        router_aux_loss_coef=0.0,  # it takes the mask of a batch, which packs have not
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
         dataloader_num_workers=0,
