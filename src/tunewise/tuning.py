@@ -203,7 +203,8 @@ def show(
     base = base_of(bench)
     methods.check(base.folder, recipe_of(bench, chosen))
     layout = layout_of(bench)
-    mix, unasked = bench.task.training.mix, ()
+    mix = bench.task.training.mix
+    unasked: tuple[str, ...] = ()
     if mix is not None and mix.replay:  # the base model would be asked, for hours perhaps
         training = bench.task.training.model_copy(update={"mix": None})
         bench = replace(bench, task=bench.task.model_copy(update={"training": training}))

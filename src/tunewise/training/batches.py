@@ -53,10 +53,11 @@ class LengthOrder(Sampler[int]):
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        from transformers.trainer_pt_utils import get_length_grouped_indices
+        from transformers import trainer_pt_utils
 
         drawn = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        return iter(get_length_grouped_indices(self.lengths, self.batch, generator=drawn))
+        group: Any = trainer_pt_utils.get_length_grouped_indices
+        return iter(group(self.lengths, self.batch, generator=drawn))
 
 
 class Collate:
