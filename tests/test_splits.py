@@ -411,12 +411,22 @@ def test_a_canned_opening_does_not_make_one_cluster_of_all_chats() -> None:
 
 
 def test_the_same_last_words_after_two_talks_are_two_pieces_of_evidence() -> None:
-    """They stay in one part, since one may teach the other; certification reads each."""
+    """Also where each talk is cut into a row per answer: a chat stays together and is read once."""
     whole = Split(train=0, selection=0, certification=1)
     talks = [chat(f"a{n} b{n} c{n} d{n}", f"e{n} f{n}?", "yes please", output=f"{n}") for n in range(40)]
     parts = split_examples(talks, whole)
-    assert parts.clusters == 1
+    assert parts.clusters == 40
     assert len(certification_order(parts, 0)) == 40
+    cut_up = [
+        row
+        for n in range(40)
+        for row in (
+            chat(f"a{n} b{n} c{n} d{n}", output=f"e{n} f{n}"),
+            chat(f"a{n} b{n} c{n} d{n}", f"E{n} f{n}.", "thanks", output="You are welcome."),
+        )
+    ]
+    assert split_examples(cut_up, whole).clusters == 40
+    assert len(certification_order(split_examples(cut_up, whole), 0)) == 40
     again = [*talks, chat("A0, b0 c0 d0", "e0 f0", "Yes, please!", output="other")]
     assert len(certification_order(split_examples(again, whole), 0)) == 40
     cut = [*unlike(20), chat("q a b c", output="Yes."), chat("q a b c", "yes", "d e f g", output="x")]

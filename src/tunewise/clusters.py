@@ -48,22 +48,26 @@ class Clusters:
 
 
 def cluster(rows: Sequence[Example], alone: Sequence[int]) -> Clusters:
-    """Cluster rows in file order; ``alone``: the part of each row if it founds a cluster."""
+    """Cluster rows in file order; ``alone``: the part of each row if it founds a cluster.
+
+    Near-duplicates are rows whose last turns are alike after the same turns: "Thanks!" ends many talks.
+    """
     clusters = Clusters(len(rows))
-    first_of_text: dict[Shingles, int] = {}
-    texts = [shingles(normalised(row.input)) for row in rows]
-    for number, text in enumerate(texts):
-        first_of_text.setdefault(text, number)
-    holders = np.array(list(first_of_text.values()), dtype=np.int64)  # the first row of each text
-    near = near_to(list(first_of_text), list(first_of_text))
+    said = [(before(row), shingles(normalised(row.input))) for row in rows]
+    first_of: dict[tuple[Said, Shingles], int] = {}
+    for number, one in enumerate(said):
+        first_of.setdefault(one, number)
+    holders = np.array(list(first_of.values()), dtype=np.int64)  # the first row of each
+    texts = [text for _, text in first_of]
+    near = near_to(texts, texts)
     first_of_group: dict[str, int] = {}
     told = _tellers(rows)
-    for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
-        if first_of_text[text] == number:
+    for number, (row, one) in enumerate(zip(rows, said, strict=True)):
+        if first_of[one] == number:
             found = holders[next(near)[0]]
-            joined = clusters.of(found[found < number])
+            joined = clusters.of([other for other in found[found < number] if said[other][0] == one[0]])
         else:
-            joined = clusters.of([first_of_text[text]])
+            joined = clusters.of([first_of[one]])
         if row.group is not None:
             joined |= clusters.of([first_of_group.setdefault(row.group, number)]) - {number}
         joined |= clusters.of([other for other in told[number] if other < number])
@@ -71,18 +75,23 @@ def cluster(rows: Sequence[Example], alone: Sequence[int]) -> Clusters:
     return clusters
 
 
+def before(row: Example) -> Said:
+    """What was said before the last turn, without a system turn."""
+    return words_of(row)[:-1]
+
+
 def draws(rows: Sequence[Example], clusters: Clusters) -> Clusters:
     """Rows that are one draw, since they are right or wrong together: finer than what stays together.
 
-    The rows of a group; the rows that one chat was cut into; near-duplicates in all that stands before their
-    last turn too ("Yes, please." after two different talks are two draws). clusters: of these rows.
+    The rows of a group; the rows that one chat was cut into; near-duplicates under the same system text.
+    clusters: of these rows.
     """
     found = Clusters(len(rows))
     first_of: dict[Hashable, int] = {}
     told = _tellers(rows)
     for number, row in enumerate(rows):
-        before = tuple((turn.role, normalised(turn.content)) for turn in row.turns[:-1])
-        names: list[Hashable] = [(clusters.first(number), before)]
+        earlier_turns = tuple((turn.role, normalised(turn.content)) for turn in row.turns[:-1])
+        names: list[Hashable] = [(clusters.first(number), earlier_turns)]
         names += [] if row.group is None else [row.group]
         earlier = {first_of.setdefault(name, number) for name in names} - {number}
         earlier |= {other for other in told[number] if other < number}

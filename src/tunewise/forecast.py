@@ -179,7 +179,7 @@ def _forecast(paper: Paper, planned: Plan) -> Forecast:
         lines=planned.lines,
         rungs=tuple(_with_break_even(rung, reference, paper) for rung in bare),
         warnings=planned.warnings,
-        beside=planned.beside,
+        beside=tuple(row for row in planned.beside if row is not taught),  # it stands in the rung's own row
     )
 
 
@@ -192,8 +192,7 @@ def _with_teacher(rung: RungForecast, taught: Beside | None, paper: Paper) -> Ru
     if taught.usd_low is None or taught.usd_high is None:
         note = f"money: the teacher {taught.door} has no price"
         return replace(rung, usd=None, build_usd=None, notes=(*rung.notes, note))
-    # The row counts what is asked at most; nearly all of it is asked whenever the rung is built.
-    more = (taught.usd_high, taught.usd_high)
+    more = (taught.usd_low, taught.usd_high)
     usd = None if rung.usd is None else (rung.usd[0] + more[0], rung.usd[1] + more[1])
     build = (rung.build_usd[0] + more[0], rung.build_usd[1] + more[1])
     return replace(rung, usd=usd, build_usd=build)

@@ -285,8 +285,11 @@ def _has_labels(path: Path, spec: JudgeSpec) -> bool:
         return False
     if spec.labels is not None and path.samefile(spec.labels):
         return True
-    with path.open(encoding="utf-8") as lines:
-        return any(row.get("label") is not None for row in map(json.loads, filter(str.strip, lines)))
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return any(json.loads(line)["label"] is not None for line in lines if line.strip())
+    except (ValueError, TypeError, KeyError):
+        return True  # somebody has edited it
 
 
 def write_to_label(path: Path, run: "Run") -> int:

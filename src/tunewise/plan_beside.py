@@ -135,8 +135,12 @@ def _teacher(sheet: _Sheet) -> list[Beside]:
         return []
     asked = min(section.most, len(inputs_of(sheet.bench).kept)) + len(opened.parts.selection)
     at_once = opened.task.limits.concurrency if opened.task.limits is not None else 1
-    asked += sheet.cap + TIMED + max(WARM_UP, at_once)
-    return [sheet.bare(TEACHER, opened.teacher_door or opened.door, asked)]
+    door = opened.teacher_door or opened.door
+    written = round(asked * fmean(sheet.lengths.answers))
+    low = None if door.price is None else door.price.of(round(asked * fmean(sheet.lengths.bare)), written)
+    high = None if door.price is None else sheet.bare(TEACHER, door, asked).usd_high
+    beside = sheet.bare("the teacher, beside its student", door, sheet.cap + TIMED + max(WARM_UP, at_once))
+    return [sheet.row(TEACHER, door, 0, asked, low, high), beside]
 
 
 def _after(sheet: _Sheet) -> list[Beside]:

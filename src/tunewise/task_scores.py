@@ -10,7 +10,7 @@ from tunewise.errors import SettingError
 from tunewise.evidence.metrics import MetricContext, metric_of
 from tunewise.evidence.records import Score
 from tunewise.measures import Measures, content_metric
-from tunewise.models.door import Answer
+from tunewise.models.door import Answer, without_thoughts
 from tunewise.splits import Parts
 from tunewise.task import Task
 from tunewise.task_metric import options_of
@@ -30,7 +30,9 @@ def score_answer(
     context = replace(metric_context(task, parts), input=example.input)
     if measures is not None:
         context = replace(context, style=measures.style, judge=measures.judge, content=content_metric(task))
-    return metric_of(task).score(answer.text, example.references, context)
+    # A reference with reasoning before it is what a model is tuned to write; its answer is what counts.
+    right = tuple(without_thoughts(r) if isinstance(r, str) else r for r in example.references)
+    return metric_of(task).score(answer.text, right, context)
 
 
 def metric_context(task: Task, parts: Parts) -> MetricContext:

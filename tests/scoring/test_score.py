@@ -297,3 +297,9 @@ def test_a_conversation_with_a_turn_that_errored_has_no_mean_and_is_tried_both_w
 def test_numbers_are_compared_as_decimals(tmp_path, answer, reference, tolerance, right):
     rows = write(tmp_path, [{"output": answer, "reference": reference}])
     assert tunewise.score(rows, "numeric", options={"tolerance": tolerance}).quality.estimate == float(right)
+
+
+def test_a_reference_that_was_computed_means_the_number_it_is_off_by_a_bit(tmp_path):
+    for reference, right in ((0.1 + 0.2, 1.0), ("0.30000000000000004", 0.0), (0.3001, 0.0)):
+        rows = write(tmp_path, [{"output": "0.3", "reference": reference}])
+        assert tunewise.score(rows, "numeric").quality.estimate == right

@@ -1,5 +1,6 @@
 """One recipe, three methods: what each trains, and that bad settings are refused with what to do."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -193,3 +194,19 @@ def test_a_mixture_whose_experts_are_written_one_by_one_is_found_as_it_was_train
     save_file(weights | {one: weights[one] + 1e-3}, file, {"format": "pt"})
     with pytest.raises(trust.TrainingNotTrusted, match="not the one that was trained"):
         trust.as_saved(model, tmp_path)
+
+
+def test_a_mixture_of_experts_keeps_its_own_router_settings(tmp_path):
+    before, after = tmp_path / "before.json", tmp_path / "after.json"
+    before.write_text(
+        json.dumps({"output_router_logits": True, "router_aux_loss_coef": 0.02, "vocab_size": 9})
+    )
+    after.write_text(
+        json.dumps({"output_router_logits": False, "router_aux_loss_coef": 0.0, "vocab_size": 9})
+    )
+    methods.keep_router_settings(before, after)
+    assert json.loads(after.read_text()) == json.loads(before.read_text())
+    plain = tmp_path / "plain.json"
+    plain.write_text(json.dumps({"vocab_size": 9}))
+    methods.keep_router_settings(plain, plain)
+    assert json.loads(plain.read_text()) == {"vocab_size": 9}

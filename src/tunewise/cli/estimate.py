@@ -144,7 +144,12 @@ def _from_task(
     from tunewise.task import load_task
 
     found = load_task(path)
-    measured = lengths.of_task(found, model)
+    try:
+        measured = lengths.of_task(found, model)
+    except SettingError:
+        if length is None:
+            raise
+        measured = lengths.fixed(length)  # nothing to count, and nothing that had to be
     if length is not None:
         measured = replace(lengths.fixed(length), rows=measured.rows)
     what["lengths"] = replace(measured, rows=rows if rows is not None else measured.rows)

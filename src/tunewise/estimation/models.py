@@ -171,7 +171,10 @@ def _cached_config(name: str) -> Mapping[str, Any] | None:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
         return None
-    path = try_to_load_from_cache(name, "config.json")
+    try:
+        path = try_to_load_from_cache(name, "config.json")
+    except ValueError:  # no hub id
+        return None
     if not isinstance(path, str):
         return None
     try:

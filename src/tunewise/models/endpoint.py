@@ -246,7 +246,7 @@ class EndpointDoor:
         while response.status_code == 400 and (asked := dialect_asked_for(response.text, dialect)):
             dialect = asked
             response, seconds, first_s = self._post(request, dialect, stream)
-        if dialect != self._dialect and response.status_code != 400:
+        if dialect != self._dialect and response.status_code == 200:
             self._learn(dialect)
         if stream and response.status_code in (400, 422) and "stream" in response.text:
             self._streams = False

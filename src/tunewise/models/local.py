@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ROWS = 32  # answers written side by side
 ROWS_GPU = 128  # on a GPU a step takes about as long for few rows as for many
-LOOP = 2  # raise it when the generation loop changes so that answers can differ: recorded ones are asked anew
+LOOP = 3  # raise it when the generation loop changes so that answers can differ: recorded ones are asked anew
 
 
 @dataclass(eq=False)

@@ -4,6 +4,7 @@ A model is only as good as the agreement between what it was trained on and what
 ``render``, so that the ids agree, the stop token included.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -14,6 +15,7 @@ from tunewise.data import Message
 from tunewise.errors import SettingError
 
 PROBE = "tunewise-probe"
+NO_THOUGHT = re.compile(r"<think>\s*</think>\s*$")
 
 
 def render(
@@ -109,7 +111,9 @@ def spoken(tokenizer: Any, messages: Sequence[Message]) -> tuple[list[tuple[int,
         except SettingError:  # a chat that opens with the assistant: no template writes what stands before
             lost += 1
             continue
-        found = _words_in(text, before, messages[number].content.strip())
+        words = messages[number].content.strip()
+        # a template that opens answers with an empty thought (Qwen3) leaves it out of earlier ones
+        found = _words_in(text, before, words) or _words_in(text, NO_THOUGHT.sub("", before), words)
         own = [] if found is None else _tokens_of(read, found, stop_id(tokenizer))
         places += own
         lost += not own

@@ -28,7 +28,8 @@ PLAIN_CHOICE: dict[str, Any] = {
     "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1.0,
     "encoder_no_repeat_ngram_size": 0, "bad_words_ids": None, "sequence_bias": None, "suppress_tokens": None,
     "begin_suppress_tokens": None, "forced_bos_token_id": None, "forced_eos_token_id": None,
-    "min_length": 0, "min_new_tokens": None,
+    "min_length": 0, "min_new_tokens": None, "epsilon_cutoff": None, "eta_cutoff": None, "top_h": None,
+    "num_return_sequences": 1,
 }  # fmt: skip
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

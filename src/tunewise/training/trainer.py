@@ -271,7 +271,7 @@ def run(
     )
     args: Any = config_of(recipe, watch, report_to)
     args._n_gpu = min(args.n_gpu, 1)  # one process trains on one GPU, also where several are seen
-    exact, routers = exact_adapter(model), router_settings(model)
+    exact = exact_adapter(model)
     trainer = PackedTrainer(
         model=model,
         args=args,
@@ -283,8 +283,6 @@ def run(
     for parameter, data in exact:
         parameter.data = data.to(parameter.device)
     del exact
-    for name, value in routers.items():
-        setattr(core_of(model).config.get_text_config(), name, value)
     trainer.remove_callback(PrinterCallback)
     trainer.precision, trainer.base, trainer.progress = recipe.precision, base, watch.progress
     trainer.memory = watch.memory
@@ -321,13 +319,6 @@ def in_words(error: Exception, watch: "Watch", recipe: Recipe) -> WorldError | N
             f"{watch.last_good()} Set training.checkpointing: true, or {other}."
         )
     return None
-
-
-def router_settings(model: Any) -> dict[str, Any]:
-    """What TRL changes in the config of a mixture of experts without its balancing loss, to be put back."""
-    config = core_of(model).config.get_text_config()
-    names = ("output_router_logits", "router_aux_loss_coef")
-    return {name: getattr(config, name) for name in names if hasattr(config, name)}
 
 
 def exact_adapter(model: Any) -> list[tuple[Any, torch.Tensor]]:

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation, localcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 from tunewise.data import reference_text
 from tunewise.evidence.metrics.metric import MetricContext
@@ -16,8 +16,16 @@ from tunewise.task_metric import NumericOptions
 NUMBER = re.compile(
     r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3}){1,20}(?!\d)|\d{1,400}(?!\d))?(?:\.\d{1,400})?(?:[eE][-+]?\d{1,3})?(?!\d)"
 )
+SLACK = Decimal("1e-12")  # relative: what arithmetic in binary fractions is off by
 DIGITS = 800  # more than any two numbers of 400 digits need to be told apart
 LONGEST = 10_000  # characters at either end of an answer among which its first or last number is looked for
+
+
+class Right(NamedTuple):
+    """A right number; computed: a binary fraction of a table (0.30000000000000004), which means 0.3."""
+
+    number: Decimal
+    computed: bool
 
 
 def numeric(answer: str, references: Sequence[Any], context: MetricContext) -> Score:
@@ -31,7 +39,9 @@ def numeric(answer: str, references: Sequence[Any], context: MetricContext) -> S
     """
     options = context.options if isinstance(context.options, NumericOptions) else NumericOptions()
     right = [
-        n for reference in references if (n := number_in(reference_text(reference), "whole")) is not None
+        Right(n, isinstance(reference, float))
+        for reference in references
+        if (n := number_in(reference_text(reference), "whole")) is not None
     ]
     said = number_in(answer, options.read)
     if said is None:
@@ -42,7 +52,7 @@ def numeric(answer: str, references: Sequence[Any], context: MetricContext) -> S
     if not right:
         return Score("scored", 0.0, {"repaired_value": 0.0, "why": "no reference is a number"})
     value = _value(said, right, options)
-    nearest = min(right, key=lambda r: abs(said - r))
+    nearest = min((r.number for r in right), key=lambda r: abs(said - r))
     detail = {"repaired_value": value, "error": min(abs(float(said) - float(nearest)), 1e300)}
     if not value:
         detail["why"] = f"{float(nearest):g} was expected, got {float(said):g}"
@@ -80,7 +90,13 @@ def _finite(digits: str) -> Decimal | None:
     return value if math.isfinite(float(value)) else None
 
 
-def _value(said: Decimal, right: Sequence[Decimal], options: NumericOptions) -> float:
+def _value(said: Decimal, right: Sequence[Right], options: NumericOptions) -> float:
     tolerance, relative = Decimal(repr(options.tolerance)), Decimal(repr(options.relative))
     with localcontext(prec=DIGITS):
-        return float(any(abs(said - r) <= max(tolerance, relative * abs(r)) for r in right))
+        return float(
+            any(
+                abs(said - r.number)
+                <= max(tolerance, relative * abs(r.number)) + (SLACK * abs(r.number) if r.computed else 0)
+                for r in right
+            )
+        )
