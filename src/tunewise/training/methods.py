@@ -227,7 +227,9 @@ def save(model: Any, folder: Path, base: Path, state: dict[str, Any] | None = No
 def keep_router_settings(before: Path, after: Path) -> None:
     """Have a mixture of experts keep its base's settings, which TRL changes without its balancing loss."""
     base, config = checkpoints.read_json(before) or {}, checkpoints.read_json(after) or {}
-    changed = {name: base[name] for name in ("output_router_logits", "router_aux_loss_coef") if name in base}
+    changed: dict[str, Any] = {
+        name: base[name] for name in ("output_router_logits", "router_aux_loss_coef") if name in base
+    }
     if any(config.get(name) != value for name, value in changed.items()):
         checkpoints.write_json(after, {**config, **changed})
 
