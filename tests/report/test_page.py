@@ -1,11 +1,13 @@
 """The page: complete, escaped, self-contained, small."""
 
+import html as entities
 import re
 from html.parser import HTMLParser
 
 from tunewise.data import Example, Message
 from tunewise.decision import Build, Decision, RungResult, choose
 from tunewise.evidence.records import Evidence, Outcome
+from tunewise.report.accounts import spent_in_words
 from tunewise.report.page import MOST_ITEMS, render, side_by_side
 
 ATTACK = "</td><script>alert('x')</script><img src=x onerror=alert(1)> {{ 7 * 7 }}"
@@ -41,10 +43,17 @@ def page(count: int = 20, text: str = ATTACK) -> str:
         target=0.8,
         tolerance=0.02,
         rungs=tuple(results),
-        spent={"calls": 40, "usd": None},
+        spent={"calls": 4000, "tokens_in": 90000, "tokens_out": 12, "usd": None, "seconds": 61.7},
         baselines={"majority": {"quality": None, "n": 0, "why": "no train rows"}},
-        openings={"number": 2, "alpha_per_rung": 0.003},
-        data={"model": ATTACK},
+        openings={"number": 2, "fresh": 3, "alpha_per_rung": 0.003},
+        data={
+            "train": 5,
+            "selection": 6,
+            "certification": 20,
+            "format": f"JSONL {ATTACK}",
+            "model": ATTACK,
+            "hosts": {"model": "example.org", "judge": None},
+        },
         versions={"tunewise": "0"},
         seed=0,
         **choose(results, metric="token_f1", target=0.8, tolerance=0.02, budget_ended=False),
@@ -93,6 +102,20 @@ def test_the_reasons_say_nothing_that_headline_or_ladder_have_said():
     assert html.count("no documents") == 1
     assert html.count("Use lora: it meets") == 1
     assert "zero-shot falls short of 0.8" in html
+
+
+def test_what_was_spent_read_and_asked_is_said_in_words_and_nothing_unknown_is_listed():
+    html = entities.unescape(page().split("Spent, data, versions")[1])
+    assert "4,000 calls, 90,000 tokens in, 12 out, 62 s<" in html
+    assert f"5 train, 6 selection and 20 certification items, read as JSONL {ATTACK}<" in html
+    assert f"{ATTACK} at example.org, the judge on this machine<" in html
+    assert "opened twice, 3 of them for the first time; 0.003 of false meets for each rung" in html
+
+
+def test_a_price_that_holds_a_reserve_is_said_as_a_bound():
+    spent = {"calls": 1, "tokens_in": 2, "tokens_out": 3, "usd": 0.25, "usd_at_most": True, "seconds": 4.0}
+    assert spent_in_words(spent) == "1 calls, 2 tokens in, 3 out, 4 s, at most 0.2500 USD"
+    assert spent_in_words({**spent, "usd_at_most": False}).endswith("4 s, 0.2500 USD")
 
 
 def test_a_thousand_items_with_long_answers_stay_under_two_megabytes():

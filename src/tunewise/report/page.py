@@ -14,6 +14,7 @@ from tunewise.decision import Decision, RungResult, rung_json, total
 from tunewise.evidence.records import Outcome
 from tunewise.guard_words import kept_in_words, on_b_in_words
 from tunewise.report import charts
+from tunewise.report.accounts import accounts
 from tunewise.report.cost_chart import cost_of_a_day
 from tunewise.report.further import further_figures, how_often
 
@@ -49,6 +50,7 @@ def render(decision: Decision, outcomes: Mapping[str, Sequence[Outcome]], order:
         measured=[r.rung for r in measured],
         built=[(r.rung, _facts(r)) for r in measured if r.build],
         why=_why(decision),
+        accounts=accounts(decision),
         how_often=how_often,
         kept_in_words=kept_in_words,
         on_b_in_words=on_b_in_words,

@@ -1,0 +1,58 @@
+"""What a run spent, read and ran on, in words: the last block of the page."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tunewise.decision import Decision
+from tunewise.report.further import how_often
+
+
+def accounts(decision: Decision) -> list[tuple[str, str]]:
+    """Title and line of each account, in the page's order."""
+    return [
+        ("spent", spent_in_words(decision.spent)),
+        ("data", data_in_words(decision.data)),
+        ("model", ", ".join(hosts_in_words(decision.data))),
+        ("openings", openings_in_words(decision.openings)),
+        ("versions", ", ".join(f"{name} {version}" for name, version in decision.versions.items())),
+        ("seed", str(decision.seed)),
+        ("ended by", decision.ended_by),
+    ]
+
+
+def spent_in_words(spent: Mapping[str, Any]) -> str:
+    """USD are left out where nothing had a price, and a bound where a call's own price was not told."""
+    said = [
+        f"{spent['calls']:,} calls",
+        f"{spent['tokens_in']:,} tokens in",
+        f"{spent['tokens_out']:,} out",
+        f"{spent['seconds']:,.0f} s",
+    ]
+    if spent["usd"] is not None:
+        said.append(f"{'at most ' if spent.get('usd_at_most') else ''}{spent['usd']:.4f} USD")
+    return ", ".join(said)
+
+
+def data_in_words(data: Mapping[str, Any]) -> str:
+    """Rows of the three parts, and the form they were read in."""
+    return (
+        f"{data['train']} train, {data['selection']} selection and {data['certification']} certification "
+        f"items, read as {data['format']}"
+    )
+
+
+def hosts_in_words(data: Mapping[str, Any]) -> list[str]:
+    """Where each role answered."""
+    said = []
+    for role, host in data["hosts"].items():
+        name = data["model"] if role == "model" else f"the {role}"
+        said.append(f"{name} {'on this machine' if host is None else 'at ' + host}")
+    return said
+
+
+def openings_in_words(openings: Mapping[str, Any]) -> str:
+    """How often the certification items were looked at, and the budget that is left to each rung for it."""
+    return (
+        f"certification items opened {how_often(openings['number'])}, {openings['fresh']} of them for the "
+        f"first time; {openings['alpha_per_rung']:.4g} of false meets for each rung"
+    )
