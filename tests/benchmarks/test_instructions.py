@@ -7,8 +7,9 @@ import pytest
 from tunewise.benchmarks.data import items_of
 from tunewise.benchmarks.following import ask, following_figures
 from tunewise.benchmarks.instructions import CHECKS, followed, followed_loosely, why_not_checkable
+from tunewise.benchmarks.kept import KeptAnswers
 from tunewise.benchmarks.tasks import ifeval
-from tunewise.errors import DataError
+from tunewise.errors import DataError, DoorError
 from tunewise.models.door import Answer
 
 CASES = [
@@ -129,3 +130,30 @@ def test_prompts_are_asked_checked_and_counted():
     figures = following_figures(outcome.items)
     assert figures["prompts_followed"].estimate == 0.5
     assert figures["instructions_followed"].estimate == 0.75
+
+
+def test_answers_are_kept_batch_by_batch_so_that_what_was_cut_off_goes_on(tmp_path):
+    class Dying(Scripted):
+        """Stops after so many prompts, and notes what it was asked."""
+
+        def __init__(self, most):
+            self.most, self.asked = most, []
+
+        def answer(self, requests):
+            if len(self.asked) + len(requests) > self.most:
+                raise DoorError("stopped")
+            self.asked += [request.messages[-1].content for request in requests]
+            return super().answer(requests)
+
+    prompts = [ifeval.Prompt(str(n), text, ()) for n, text in enumerate(["fail", "b", "c", "d", "e"])]
+    place = tmp_path / "scores.sqlite"
+    with pytest.raises(DoorError):
+        ask(Dying(3), prompts, kept=KeptAnswers("model", place))
+    second = Dying(9)
+    outcome = ask(second, prompts, kept=KeptAnswers("model", place))
+    assert second.asked == ["fail", "c", "d", "e"]  # an errored one is asked again
+    assert (outcome.found, outcome.errored) == (1, ("0",))
+    assert [item.answer.text for item in outcome.items] == ["B", "C", "D", "E"]
+    other = Dying(9)
+    ask(other, prompts, kept=KeptAnswers("another model", place))
+    assert other.asked == ["fail", "b", "c", "d", "e"]

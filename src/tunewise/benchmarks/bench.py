@@ -13,6 +13,7 @@ from tunewise.benchmarks.endpoint_scorer import EndpointScorer, NotOffered
 from tunewise.benchmarks.figures import Figure
 from tunewise.benchmarks.following import FollowedOutcome, ask
 from tunewise.benchmarks.item import Benchmark, Item
+from tunewise.benchmarks.kept import KeptAnswers
 from tunewise.benchmarks.scorer import LocalScorer, Outcome
 from tunewise.benchmarks.scores import at_chance, chance, figures, rights
 from tunewise.errors import DataError, SettingError
@@ -258,7 +259,9 @@ def chosen_items(
 def follow(scorer: AnyScorer, prompts: Sequence[Any], told: Callable[[int, int], None]) -> FollowedOutcome:
     """Prompts answered by the scorer's model; the weights that score are let go of first."""
     scorer.close()
-    outcome = ask(scorer.door, prompts, told)
+    keeps = isinstance(scorer, LocalScorer) and scorer.kept is not None  # a host may change what answers
+    kept = KeptAnswers(scorer.door.fingerprint) if keeps else None
+    outcome = ask(scorer.door, prompts, told, kept=kept)
     scorer.close()
     return outcome
 

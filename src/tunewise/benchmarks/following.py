@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tunewise.benchmarks.figures import Figure, share, share_of_groups
 from tunewise.benchmarks.instructions import followed, followed_loosely
+from tunewise.benchmarks.kept import KeptAnswers
 from tunewise.benchmarks.tasks.ifeval import MAX_NEW_TOKENS, Prompt
 from tunewise.data import Message
 from tunewise.models.door import Answer, Decoding, Door, Request
@@ -34,25 +35,40 @@ class FollowedOutcome:
 
 def ask(
     door: Door, prompts: Sequence[Prompt], told: Callable[[int, int], None] | None = None,
-    max_new_tokens: int = MAX_NEW_TOKENS,
+    max_new_tokens: int = MAX_NEW_TOKENS, kept: KeptAnswers | None = None,
 ) -> FollowedOutcome:  # fmt: skip
-    """Answers to all prompts, greedy. Raises DoorError when the door as a whole fails."""
+    """Answers to all prompts, greedy; each batch is kept before it counts.
+
+    Raises DoorError when the door as a whole fails.
+    """
     started = time.perf_counter()
-    items: list[Followed] = []
-    errored: list[str] = []
-    for begin in range(0, len(prompts), door.batch_size):
-        batch = prompts[begin : begin + door.batch_size]
-        answers = door.answer([request(door, prompt, max_new_tokens) for prompt in batch])
-        for prompt, answer in zip(batch, answers, strict=True):
-            if answer.status == "errored":
-                errored.append(prompt.id)
-                continue
-            strict = tuple(followed(name, given, answer.text) for name, given in prompt.instructions)
-            loose = tuple(followed_loosely(name, given, answer.text) for name, given in prompt.instructions)
-            items.append(Followed(prompt.id, answer, strict, loose))
+    requests = [request(door, prompt, max_new_tokens) for prompt in prompts]
+    answers = kept.find(requests) if kept else {}
+    found = len(answers)
+    missing = [number for number in range(len(requests)) if number not in answers]
+    for begin in range(0, len(missing), door.batch_size):
+        some = missing[begin : begin + door.batch_size]
+        asked = [requests[number] for number in some]
+        given = door.answer(asked)
+        if kept:
+            kept.keep(asked, given)
+        answers |= dict(zip(some, given, strict=True))
         if told:
-            told(begin + len(batch), len(prompts))
-    return FollowedOutcome(items, tuple(errored), time.perf_counter() - started)
+            told(len(answers), len(prompts))
+    items = [
+        checked(prompt, answers[number])
+        for number, prompt in enumerate(prompts)
+        if answers[number].status != "errored"
+    ]
+    errored = tuple(p.id for number, p in enumerate(prompts) if answers[number].status == "errored")
+    return FollowedOutcome(items, errored, time.perf_counter() - started, found=found)
+
+
+def checked(prompt: Prompt, answer: Answer) -> Followed:
+    """Each instruction of the prompt against the answer."""
+    strict = tuple(followed(name, given, answer.text) for name, given in prompt.instructions)
+    loose = tuple(followed_loosely(name, given, answer.text) for name, given in prompt.instructions)
+    return Followed(prompt.id, answer, strict, loose)
 
 
 def request(door: Door, prompt: Prompt, max_new_tokens: int) -> Request:
