@@ -17,6 +17,8 @@ from tunewise.benchmarks.item import Item
 from tunewise.benchmarks.scorer import LocalScorer, Outcome
 from tunewise.benchmarks.scores import Scored
 from tunewise.benchmarks.tasks import find
+from tunewise.cli.bench import show_figures
+from tunewise.cli.consoles import table_console
 from tunewise.errors import DataError, SettingError, WorldError
 from tunewise.models.door import Answer
 from tunewise.models.weights import context_window
@@ -218,6 +220,19 @@ def test_prompts_without_an_answer_are_said_and_compared_where_both_answered():
     assert [item.id for item in first] == [item.id for item in second] == ["a", "d"]
     row = compare(one.benchmark, first, second, None, False)
     assert (row.n, row.lost, row.gained) == (2, 0, 0)
+
+
+@pytest.mark.parametrize("columns", [None, "66"])
+def test_the_table_never_cuts_a_figure_in_a_pipe_or_in_a_narrow_terminal(columns, monkeypatch, capsys):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    show_figures(table_console(), "a model", [followed("abcd", failing=["b"])])
+    printed = capsys.readouterr().out
+    one = followed("abcd", failing=["b"]).figures["instructions_followed_loosely"]
+    assert f"{one.low:.3f} to {one.high:.3f}" in printed
+    assert "…" not in printed
+    assert ("instructions_followed_loosely" in printed) == (columns is None)  # else folded over two lines
 
 
 def answers(name, right, main="acc"):

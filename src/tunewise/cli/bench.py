@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunewise.cli.consoles import table_console
 from tunewise.cli.documents import print_json
 
 if TYPE_CHECKING:
@@ -56,9 +57,7 @@ def bench(
 
 def print_report(report: "BenchReport") -> None:
     """A table per model, the paired comparison, and what has to be known about the figures."""
-    from rich.console import Console
-
-    console = Console()
+    console = table_console()
     show_figures(
         console, report.model + (f" with {report.adapter}" if report.adapter else ""), report.measured
     )
@@ -83,7 +82,7 @@ def show_figures(console: Any, title: str, measured: Any) -> None:
 
     table = Table(box=None, pad_edge=False, title=escape(title), title_justify="left")
     for heading in ("benchmark", "figure", "estimate", "95 %", "chance", "items", "seconds"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, no_wrap=heading != "figure", overflow="fold")
     for one in measured:
         for place, (name, figure) in enumerate(one.figures.items()):
             shown = name != "gold_probability"

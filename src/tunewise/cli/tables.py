@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tunewise.cli.consoles import table_console
 from tunewise.cli.economics_table import print_economics, print_limits
 from tunewise.cli.guard_table import print_guard
 from tunewise.report.further import further_figures, how_often
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def print_decision(decision: dict[str, Any], folder: Path) -> None:
     """The ladder, the choice in one plain sentence, and where the rest lies."""
-    console = Console()
+    console = table_console()
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("rung", "verdict", decision["metric"], "between", "items", "gap", "built"):
         table.add_column(heading, no_wrap=heading != "items")
@@ -148,7 +149,7 @@ def number(value: float | None) -> str:
 
 def print_plan(plan: "Plan", *, to_stderr: bool = False) -> None:
     """Splits, what can be proved, and what each rung would take."""
-    console = Console(stderr=to_stderr)
+    console = table_console(stderr=to_stderr)
     for line in plan.lines:
         console.print(escape(line), soft_wrap=True)
     table = Table(box=None, pad_edge=False, title="Plan", title_justify="left")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunewise.cli.consoles import table_console
 from tunewise.cli.documents import print_json
 
 if TYPE_CHECKING:
@@ -206,11 +207,9 @@ def print_run(run: "TrainingRun") -> None:
     for cause in run.causes:
         print(f"  known cause of forgetting: {cause['says']}")
     if guard := facts.get("guard"):
-        from rich.console import Console
-
         from tunewise.cli.guard_table import print_rung
 
-        print_rung(Console(width=None if sys.stdout.isatty() else 120, highlight=False), run.method, guard)
+        print_rung(table_console(highlight=False), run.method, guard)
 
 
 def print_curve(curve: "Mapping[str, Any]") -> None:
@@ -244,7 +243,6 @@ def _loss(value: float | None) -> str:
 
 def print_comparison(found: "MethodComparison") -> None:
     """One table, what ten tasks take, the claims beside what was measured."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, title=f"{found.task}: {found.metric}", title_justify="left")
@@ -274,7 +272,7 @@ def print_comparison(found: "MethodComparison") -> None:
             "" if row.quality is None else f"{row.quality:.3f} (n {row.items})",
             "" if other is None else f"{other.difference:+.3f} [{other.low:+.3f}, {other.high:+.3f}]",
         )
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = table_console()
     console.print(table)
     if found.general_loss:
         losses = ", ".join(f"{name} {loss:.3f}" for name, loss in found.general_loss.items())
