@@ -33,7 +33,7 @@ def print_economics(console: Console, decision: Mapping[str, Any]) -> None:
     console.print(f"\nEconomics at {block['queries_per_day']:g} queries a day, today: {block['today']}")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("rung", "runs on", "tokens in", "USD/query", "USD/day", "pays from"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, no_wrap=heading not in ("runs on", "pays from"), overflow="fold")
     for rung in block["rungs"]:
         tokens = rung["tokens_in_per_query"]
         for way in rung["ways"]:
