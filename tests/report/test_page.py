@@ -106,7 +106,7 @@ def test_the_reasons_say_nothing_that_headline_or_ladder_have_said():
 
 def test_what_was_spent_read_and_asked_is_said_in_words_and_nothing_unknown_is_listed():
     html = entities.unescape(page().split("Spent, data, versions")[1])
-    assert "4,000 calls, 90,000 tokens in, 12 out, 62 s<" in html
+    assert "4,000 calls, 90,000 tokens in, 12 tokens out, 62 s<" in html
     assert f"5 train, 6 selection and 20 certification items, read as JSONL {ATTACK}<" in html
     assert f"{ATTACK} at example.org, the judge on this machine<" in html
     assert "opened twice, 3 of them for the first time; 0.003 of false meets for each rung" in html
@@ -114,8 +114,13 @@ def test_what_was_spent_read_and_asked_is_said_in_words_and_nothing_unknown_is_l
 
 def test_a_price_that_holds_a_reserve_is_said_as_a_bound():
     spent = {"calls": 1, "tokens_in": 2, "tokens_out": 3, "usd": 0.25, "usd_at_most": True, "seconds": 4.0}
-    assert spent_in_words(spent) == "1 calls, 2 tokens in, 3 out, 4 s, at most 0.2500 USD"
+    assert spent_in_words(spent) == "1 calls, 2 tokens in, 3 tokens out, 4 s, at most 0.2500 USD"
     assert spent_in_words({**spent, "usd_at_most": False}).endswith("4 s, 0.2500 USD")
+
+
+def test_tokens_that_no_call_reported_are_not_listed():
+    spent = {"calls": 1, "tokens_in": None, "tokens_out": None, "usd": None, "seconds": 0.2}
+    assert spent_in_words(spent) == "1 calls, 0 s"
 
 
 def test_a_thousand_items_with_long_answers_stay_under_two_megabytes():

@@ -21,13 +21,11 @@ def accounts(decision: Decision) -> list[tuple[str, str]]:
 
 
 def spent_in_words(spent: Mapping[str, Any]) -> str:
-    """USD are left out where nothing had a price, and a bound where a call's own price was not told."""
-    said = [
-        f"{spent['calls']:,} calls",
-        f"{spent['tokens_in']:,} tokens in",
-        f"{spent['tokens_out']:,} out",
-        f"{spent['seconds']:,.0f} s",
-    ]
+    """Tokens that no call reported and USD that nothing had are left out; a reserve makes USD a bound."""
+    tokens = ((spent["tokens_in"], "tokens in"), (spent["tokens_out"], "tokens out"))
+    said = [f"{spent['calls']:,} calls"]
+    said += [f"{count:,} {name}" for count, name in tokens if count is not None]
+    said.append(f"{spent['seconds']:,.0f} s")
     if spent["usd"] is not None:
         said.append(f"{'at most ' if spent.get('usd_at_most') else ''}{spent['usd']:.4f} USD")
     return ", ".join(said)
