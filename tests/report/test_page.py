@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from tunewise.data import Example, Message
 from tunewise.decision import Build, Decision, RungResult, choose
 from tunewise.evidence.records import Evidence, Outcome
-from tunewise.report.accounts import spent_in_words
+from tunewise.report.accounts import openings_in_words, spent_in_words
 from tunewise.report.page import MOST_ITEMS, render, side_by_side
 
 ATTACK = "</td><script>alert('x')</script><img src=x onerror=alert(1)> {{ 7 * 7 }}"
@@ -116,6 +116,12 @@ def test_a_price_that_holds_a_reserve_is_said_as_a_bound():
     spent = {"calls": 1, "tokens_in": 2, "tokens_out": 3, "usd": 0.25, "usd_at_most": True, "seconds": 4.0}
     assert spent_in_words(spent) == "1 calls, 2 tokens in, 3 tokens out, 4 s, at most 0.2500 USD"
     assert spent_in_words({**spent, "usd_at_most": False}).endswith("4 s, 0.2500 USD")
+
+
+def test_items_that_no_door_answered_are_not_said_to_be_opened():
+    never = {"number": 0, "fresh": 137, "opened": False, "alpha_per_rung": 0.00625}
+    assert openings_in_words(never).startswith("certification items not opened; 0.00625 of")
+    assert "not opened by this run, before it twice;" in openings_in_words({**never, "number": 2})
 
 
 def test_tokens_that_no_call_reported_are_not_listed():

@@ -50,7 +50,8 @@ def hosts_in_words(data: Mapping[str, Any]) -> list[str]:
 
 def openings_in_words(openings: Mapping[str, Any]) -> str:
     """How often the certification items were looked at, and the budget that is left to each rung for it."""
-    return (
-        f"certification items opened {how_often(openings['number'])}, {openings['fresh']} of them for the "
-        f"first time; {openings['alpha_per_rung']:.4g} of false meets for each rung"
-    )
+    number, fresh = openings["number"], openings["fresh"]
+    opened = f"opened {how_often(number)}, {fresh} of them for the first time"
+    if openings.get("opened") is False:  # no door answered an item in this run
+        opened = "not opened" if number == 0 else f"not opened by this run, before it {how_often(number)}"
+    return f"certification items {opened}; {openings['alpha_per_rung']:.4g} of false meets for each rung"
