@@ -109,7 +109,7 @@ def test_what_was_spent_read_and_asked_is_said_in_words_and_nothing_unknown_is_l
     assert "4,000 calls, 90,000 tokens in, 12 tokens out, 62 s<" in html
     assert f"5 train, 6 selection and 20 certification items, read as JSONL {ATTACK}<" in html
     assert f"{ATTACK} at example.org, the judge on this machine<" in html
-    assert "opened twice, 3 of them for the first time; 0.003 of false meets for each rung" in html
+    assert "opened twice, 3 of them for the first time; the false-meets budget of each rung is 0.003" in html
 
 
 def test_a_price_that_holds_a_reserve_is_said_as_a_bound():
@@ -120,7 +120,9 @@ def test_a_price_that_holds_a_reserve_is_said_as_a_bound():
 
 def test_items_that_no_door_answered_are_not_said_to_be_opened():
     never = {"number": 0, "fresh": 137, "opened": False, "alpha_per_rung": 0.00625}
-    assert openings_in_words(never).startswith("certification items not opened; 0.00625 of")
+    assert openings_in_words(never).startswith(
+        "certification rows not opened; the false-meets budget of each rung is 0.00625"
+    )
     assert "not opened by this run, before it twice;" in openings_in_words({**never, "number": 2})
 
 

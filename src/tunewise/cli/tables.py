@@ -11,7 +11,7 @@ from rich.table import Table
 from tunewise.cli.consoles import table_console
 from tunewise.cli.economics_table import print_economics, print_limits
 from tunewise.cli.guard_table import print_guard
-from tunewise.report.further import further_figures, how_often
+from tunewise.report.further import further_figures, how_often, usd_in_words
 
 if TYPE_CHECKING:
     from tunewise.planning import Plan
@@ -57,10 +57,9 @@ def print_decision(decision: dict[str, Any], folder: Path) -> None:
     print_economics(console, decision)
     _print_staleness(console, decision)
     spent = decision["spent"]
-    bound = "at most " if spent.get("usd_at_most") else ""
-    usd = "" if spent["usd"] is None else f", {bound}{spent['usd']:.4f} USD"
+    usd = usd_in_words(spent)
     console.print(
-        f"\nSpent {spent['calls']} calls, {spent['seconds']:.0f} s{usd}."
+        f"\nSpent {spent['calls']} calls, {spent['seconds']:.0f} s{f', {usd}' if usd else ''}."
         f" These certification items were opened {how_often(decision['openings']['number'])}.",
         style="dim",
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunewise.decision import Decision
-from tunewise.report.further import how_often
+from tunewise.report.further import how_often, usd_in_words
 
 
 def accounts(decision: Decision) -> list[tuple[str, str]]:
@@ -26,9 +26,8 @@ def spent_in_words(spent: Mapping[str, Any]) -> str:
     said = [f"{spent['calls']:,} calls"]
     said += [f"{count:,} {name}" for count, name in tokens if count is not None]
     said.append(f"{spent['seconds']:,.0f} s")
-    if spent["usd"] is not None:
-        said.append(f"{'at most ' if spent.get('usd_at_most') else ''}{spent['usd']:.4f} USD")
-    return ", ".join(said)
+    usd = usd_in_words(spent)
+    return ", ".join([*said, usd] if usd else said)
 
 
 def data_in_words(data: Mapping[str, Any]) -> str:
@@ -54,4 +53,5 @@ def openings_in_words(openings: Mapping[str, Any]) -> str:
     opened = f"opened {how_often(number)}, {fresh} of them for the first time"
     if openings.get("opened") is False:  # no door answered an item in this run
         opened = "not opened" if number == 0 else f"not opened by this run, before it {how_often(number)}"
-    return f"certification items {opened}; {openings['alpha_per_rung']:.4g} of false meets for each rung"
+    budget = openings["alpha_per_rung"]
+    return f"certification rows {opened}; the false-meets budget of each rung is {budget:.4g}"

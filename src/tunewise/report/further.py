@@ -1,4 +1,4 @@
-"""Lines that terminal and page share: a metric's further figures, how often items were opened."""
+"""Lines that terminal and page share: a metric's further figures, how often items were opened, USD."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +9,13 @@ IN_WORDS = {"repaired_value": "with answers repaired"}  # names that say nothing
 def how_often(number: int) -> str:
     """1 -> once, 2 -> twice, 3 -> 3 times."""
     return {1: "once", 2: "twice"}.get(number, f"{number} times")
+
+
+def usd_in_words(spent: Mapping[str, Any]) -> str | None:
+    """What a run has cost: a bound where a reserve is part of it, None where nothing had a price."""
+    if spent["usd"] is None:
+        return None
+    return f"{'at most ' if spent.get('usd_at_most') else ''}{spent['usd']:.4f} USD"
 
 
 def further_figures(rung: Mapping[str, Any]) -> str:
